@@ -1,0 +1,2 @@
+//! The `tickwheel` binary.
+fn main() {}
