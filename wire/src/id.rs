@@ -76,13 +76,11 @@ impl JobId {
     }
 
     /// The partition that the job lives in.
-    #[expect(clippy::cast_possible_truncation, reason = "the field has 12 bits")]
     pub const fn partition(self) -> PartitionId {
         PartitionId((self.0 >> 52) as u16)
     }
 
     /// The slot's generation.
-    #[expect(clippy::cast_possible_truncation, reason = "the field has 20 bits")]
     pub const fn generation(self) -> u32 {
         (self.0 >> 32) as u32 & Self::GENERATION_MAX
     }

@@ -5,8 +5,13 @@
 //! never allocates more than the input is long. Deliberately absent: any decision, any clock, any I/O.
 
 mod codec;
+pub mod event;
+pub mod frame;
 mod hash;
 mod id;
+pub mod job;
+pub mod layout;
+pub mod limits;
 mod time;
 
 pub use codec::{DecodeError, Reader, Writer};

@@ -1,0 +1,312 @@
+//! What clients ask, and what they are told.
+//!
+//! Every request begins with its id and the partition that it concerns: `hash(tenant, name)` for one job, the id's own partition
+//! for an execution, each in turn for a list. See [`crate::partition_of`].
+
+use super::variable_frame;
+use crate::{
+    FireSequence, JobId, PartitionId, Timestamp, Token,
+    layout::{variable_layout, wire_enum},
+};
+
+wire_enum! {
+    /// What a submission does when the job's name is taken.
+    pub enum SubmitMode: u8 {
+        /// Refuses.
+        Create = 0 => "create",
+        /// Replaces the definition, creates the job when there is none.
+        Upsert = 1 => "upsert",
+    }
+}
+
+variable_layout! {
+    /// Creates or replaces a job. Answer: [`Submitted`].
+    pub struct SubmitJob<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// `partition_of(tenant, name)`.
+        pub partition: PartitionId,
+        /// What to do when the name is taken.
+        pub mode: SubmitMode,
+        /// With `upsert`: the revision that the job must have; 0: any, or none.
+        pub expected_revision: u64,
+        /// Submissions with the same key within the window are one; at most 64 bytes, empty: none.
+        pub idempotency_key: &'a [u8],
+        /// How long the key is remembered, in milliseconds; 0: the default of 24 h.
+        pub idempotency_window_ms: u32,
+        /// A [`crate::job::JobSpec`].
+        pub spec: &'a [u8],
+    }
+}
+
+wire_enum! {
+    /// What to do with a job.
+    pub enum JobVerb: u8 {
+        /// Stop firing.
+        Pause = 1 => "pause",
+        /// Fire again, from the next time on.
+        Resume = 2 => "resume",
+        /// Fire now, besides the schedule.
+        Trigger = 3 => "trigger",
+        /// Forget the job; what runs is cancelled.
+        Delete = 4 => "delete",
+    }
+}
+
+variable_layout! {
+    /// Does something with one job. Answer: [`Done`].
+    pub struct JobCommand<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// `partition_of(tenant, name)`.
+        pub partition: PartitionId,
+        /// What to do.
+        pub verb: JobVerb,
+        /// The job's tenant.
+        pub tenant: &'a str,
+        /// The job's name.
+        pub name: &'a str,
+    }
+}
+
+variable_layout! {
+    /// Asks for one job. Answer: [`JobView`].
+    pub struct JobByName<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// `partition_of(tenant, name)`.
+        pub partition: PartitionId,
+        /// The job's tenant.
+        pub tenant: &'a str,
+        /// The job's name.
+        pub name: &'a str,
+    }
+}
+
+variable_layout! {
+    /// Asks for a page of the jobs of one partition. Answer: a [`JobView`] for each, then [`PageEnd`].
+    pub struct ListJobs<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The partition.
+        pub partition: PartitionId,
+        /// Only this tenant's; empty: all that the identity may see.
+        pub tenant: &'a str,
+        /// Only names that begin so.
+        pub prefix: &'a str,
+        /// 0 for the first page, then [`PageEnd::cursor`].
+        pub cursor: u64,
+        /// Most jobs in the page, 1 to 256.
+        pub limit: u16,
+    }
+}
+
+variable_layout! {
+    /// Asks for a page of the executions that one partition remembers: those in flight, then the newest finished ones.
+    /// Answer: an [`ExecutionView`] for each, then [`PageEnd`].
+    pub struct ListExecutions<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The partition.
+        pub partition: PartitionId,
+        /// Only this tenant's; empty: all that the identity may see.
+        pub tenant: &'a str,
+        /// Only this job's; empty: all.
+        pub name: &'a str,
+        /// 0 for the first page, then [`PageEnd::cursor`].
+        pub cursor: u64,
+        /// Most executions in the page, 1 to 256.
+        pub limit: u16,
+    }
+}
+
+variable_layout! {
+    /// Asks for one execution's newest attempt. Answer: [`ExecutionView`].
+    pub struct ExecutionById {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The job's partition.
+        pub partition: PartitionId,
+        /// The job.
+        pub job: JobId,
+        /// Which of its firings.
+        pub fire_sequence: FireSequence,
+    }
+}
+
+variable_layout! {
+    /// Cancels an execution in flight. Answer: [`Done`], once the wish is durable.
+    pub struct CancelExecution {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The job's partition.
+        pub partition: PartitionId,
+        /// The job.
+        pub job: JobId,
+        /// Which of its firings.
+        pub fire_sequence: FireSequence,
+    }
+}
+
+variable_layout! {
+    /// Watches executions of one partition: an [`ExecutionView`] with this request id at each transition, until [`Unwatch`],
+    /// the session's end, or a [`super::session::Refused`] with `watch-overrun`. First answer: [`Done`].
+    pub struct Watch<'a> {
+        /// Chosen by the sender, carried by every transition.
+        pub request_id: u64,
+        /// The partition.
+        pub partition: PartitionId,
+        /// The tenant; empty: all that the identity may see.
+        pub tenant: &'a str,
+        /// Only this job; empty: all of the tenant.
+        pub name: &'a str,
+    }
+}
+
+variable_layout! {
+    /// Ends a watch. Answer: [`Done`].
+    pub struct Unwatch {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The partition.
+        pub partition: PartitionId,
+        /// The request id of the watch.
+        pub watch: u64,
+    }
+}
+
+variable_layout! {
+    /// The job is durable.
+    pub struct Submitted {
+        /// The request.
+        pub request_id: u64,
+        /// The job's identity.
+        pub job: JobId,
+        /// Grows with each change of the definition, from 1.
+        pub revision: u64,
+        /// Next fire; [`Timestamp::MAX`]: never.
+        pub next_fire: Timestamp,
+        /// Whether the job is new.
+        pub created: bool,
+    }
+}
+
+variable_layout! {
+    /// What was asked is done and durable.
+    pub struct Done {
+        /// The request.
+        pub request_id: u64,
+        /// The job concerned; 0 where there is none.
+        pub job: JobId,
+        /// Next fire; [`Timestamp::MAX`]: never.
+        pub next_fire: Timestamp,
+    }
+}
+
+wire_enum! {
+    /// How an execution stands or ended.
+    pub enum ExecutionState: u8 {
+        /// No execution yet.
+        None = 0 => "none",
+        /// An attempt is with a worker.
+        Running = 1 => "running",
+        /// Waits for its next attempt.
+        Retrying = 2 => "retrying",
+        /// Ended well.
+        Succeeded = 3 => "succeeded",
+        /// The attempt failed. Of an execution: it failed for good and is a dead letter.
+        Failed = 4 => "failed",
+        /// Cancelled.
+        Cancelled = 5 => "cancelled",
+        /// The attempt ran longer than its time-out, or was silent for too long.
+        TimedOut = 6 => "timed-out",
+        /// The attempt's worker was lost.
+        WorkerLost = 7 => "worker-lost",
+    }
+}
+
+variable_layout! {
+    /// One job as it stands.
+    pub struct JobView<'a> {
+        /// The request.
+        pub request_id: u64,
+        /// The job's identity.
+        pub job: JobId,
+        /// Grows with each change of the definition, from 1.
+        pub revision: u64,
+        /// Whether it is paused.
+        pub paused: bool,
+        /// When it was created.
+        pub created_at: Timestamp,
+        /// Next fire; [`Timestamp::MAX`]: never.
+        pub next_fire: Timestamp,
+        /// The newest firing; 0: none yet.
+        pub fire_sequence: FireSequence,
+        /// How the newest execution stands or ended.
+        pub last_state: ExecutionState,
+        /// When the newest attempt ended; 0: none yet.
+        pub last_finished_at: Timestamp,
+        /// A [`crate::job::JobSpec`].
+        pub spec: &'a [u8],
+    }
+}
+
+variable_layout! {
+    /// The end of a page.
+    pub struct PageEnd {
+        /// The request.
+        pub request_id: u64,
+        /// For the next page of this partition; [`PageEnd::LAST`]: there is none.
+        pub cursor: u64,
+    }
+}
+
+impl PageEnd {
+    /// The cursor after the last page.
+    pub const LAST: u64 = u64::MAX;
+}
+
+variable_layout! {
+    /// One execution: its attempt in flight or its newest one.
+    pub struct ExecutionView<'a> {
+        /// The request, or the watch.
+        pub request_id: u64,
+        /// The job.
+        pub job: JobId,
+        /// Which of its firings.
+        pub fire_sequence: FireSequence,
+        /// The attempt's fencing token.
+        pub token: Token,
+        /// The attempt, from 1.
+        pub attempt: u16,
+        /// How it stands or ended.
+        pub state: ExecutionState,
+        /// Whether its cancellation was asked for.
+        pub cancel_requested: bool,
+        /// Progress as the worker tells it, in thousandths.
+        pub progress_permille: u16,
+        /// When it was to fire.
+        pub scheduled_at: Timestamp,
+        /// When the attempt was dispatched.
+        pub dispatched_at: Timestamp,
+        /// When the attempt ended, or the next one starts when retrying; 0 while it runs.
+        pub finished_at: Timestamp,
+        /// How long the handler ran by the worker's clock, in microseconds.
+        pub run_us: u32,
+        /// The job's tenant.
+        pub tenant: &'a str,
+        /// The job's name.
+        pub name: &'a str,
+        /// Name of the worker.
+        pub worker: &'a str,
+        /// Name of the error; empty: none.
+        pub error: &'a str,
+        /// Output, or the error's message; at most 4 KiB are kept.
+        pub output: &'a [u8],
+    }
+}
+
+variable_frame! {
+    SubmitJob<'a> JobCommand<'a> JobByName<'a> ListJobs<'a> ListExecutions<'a> ExecutionById CancelExecution Watch<'a> Unwatch
+    Submitted Done JobView<'a> PageEnd ExecutionView<'a>
+}

@@ -1,0 +1,413 @@
+//! A job's definition as it travels and as it is logged.
+//!
+//! The encoding is a list of fields, each `tag: u8, length: u32, value`, in ascending order of tags; a field that has its
+//! default is left out, so equal definitions have equal bytes. An unknown tag is refused, never skipped: a policy that is
+//! silently ignored would be a promise silently broken.
+
+use crate::{
+    DecodeError, Reader, Timestamp, Writer,
+    layout::{FixedField, wire_enum},
+    limits,
+};
+
+wire_enum! {
+    /// How urgent an execution is; P0 goes first.
+    pub enum Priority: u8 {
+        /// Critical.
+        P0 = 0 => "P0",
+        /// Ordinary; the default.
+        P1 = 1 => "P1",
+        /// Best effort.
+        P2 = 2 => "P2",
+    }
+}
+
+wire_enum! {
+    /// What happens to firings that were due while nothing could fire them.
+    pub enum Misfire: u8 {
+        /// One execution stands for all that were missed.
+        FireOnce = 0 => "fire-once",
+    }
+}
+
+wire_enum! {
+    /// What happens when a job is due while an execution of it is in flight.
+    pub enum Overlap: u8 {
+        /// The firing is skipped, and counted.
+        Skip = 0 => "skip",
+    }
+}
+
+/// When a job fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScheduleSpec<'a> {
+    /// A cron expression of five fields (or `@daily` and kin) in an IANA zone.
+    Cron {
+        /// The expression, at most 256 bytes.
+        expression: &'a str,
+        /// The zone, such as `Europe/Berlin`; `UTC` by default.
+        zone: &'a str,
+    },
+    /// A fixed interval: fires at `anchor + k * every_us`.
+    Interval {
+        /// The interval in microseconds, at least 1,000.
+        every_us: u64,
+        /// The time that the multiples are counted from. [`Timestamp::MAX`]: the time of submission.
+        anchor: Timestamp,
+    },
+    /// Once, at a time. A time in the past fires at once.
+    Once {
+        /// The time.
+        at: Timestamp,
+    },
+    /// Once, some time after the submission; the node that accepts it turns it into [`ScheduleSpec::Once`].
+    After {
+        /// The delay in microseconds.
+        delay_us: u64,
+    },
+}
+
+/// How failed attempts are repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RetryPolicy {
+    /// Attempts in all, 1 to 1000. Default 3.
+    pub attempts_max: u16,
+    /// Delay before the second attempt, in milliseconds. Default 1,000.
+    pub initial_ms: u32,
+    /// Factor from one delay to the next, in thousandths, 1,000 to 10,000. Default 2,000.
+    pub multiplier_milli: u16,
+    /// Longest delay, in milliseconds. Default 300,000.
+    pub delay_ms_max: u32,
+    /// Share of the delay that is random, in percent, 0 to 100. Default 20.
+    pub jitter_percent: u8,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { attempts_max: 3, initial_ms: 1_000, multiplier_milli: 2_000, delay_ms_max: 300_000, jitter_percent: 20 }
+    }
+}
+
+/// A job's definition: what to run, when, and by which rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JobSpec<'a> {
+    /// Owner of the job, 1 to 64 bytes.
+    pub tenant: &'a str,
+    /// Unique in its tenant, 1 to 255 bytes, no control characters.
+    pub name: &'a str,
+    /// What the worker runs, 1 to 128 bytes: it picks its handler by this name (`exec` for commands).
+    pub handler: &'a str,
+    /// When it fires.
+    pub schedule: ScheduleSpec<'a>,
+    /// Bytes handed to the handler.
+    pub payload: &'a [u8],
+    /// Which workers run it, 1 to 64 bytes. Default `standard`.
+    pub pool: &'a str,
+    /// How urgent it is. Default P1.
+    pub priority: Priority,
+    /// How failed attempts are repeated.
+    pub retry: RetryPolicy,
+    /// Longest run of one attempt, in milliseconds; 0: without limit. Default 3,600,000.
+    pub start_to_close_ms: u32,
+    /// Longest silence of a running attempt, in milliseconds; 0: none asked for, the default.
+    pub heartbeat_ms: u32,
+    /// What happens to missed firings. Default `fire-once`.
+    pub misfire: Misfire,
+    /// What happens when it is due while it runs. Default `skip`.
+    pub overlap: Overlap,
+    /// Whether it starts paused. Default no.
+    pub paused: bool,
+}
+
+/// Start-to-close time-out of a job that names none, in milliseconds.
+pub const START_TO_CLOSE_MS_DEFAULT: u32 = 3_600_000;
+/// Longest interval and longest delay of a schedule, in microseconds: a hundred leap years.
+pub const DELAY_US_MAX: u64 = 100 * 366 * 86_400_000_000;
+/// Pool of a job that names none.
+pub const POOL_DEFAULT: &str = "standard";
+
+/// Why a job's definition is refused. Each variant names the field and the limit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobSpecError {
+    /// The bytes are not a job's definition.
+    #[error("job definition: {0}")]
+    Decode(#[from] DecodeError),
+    /// A tag that this version does not know, or one out of order.
+    #[error("job definition: unknown or misplaced field {0}")]
+    UnknownField(u8),
+    /// A field that every job has is absent.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A text is too long or empty.
+    #[error("`{field}` has {length} bytes; allowed are 1 to {length_max}")]
+    Length {
+        /// The field.
+        field: &'static str,
+        /// Its length in bytes.
+        length: usize,
+        /// The longest allowed.
+        length_max: usize,
+    },
+    /// A name holds a control character.
+    #[error("`{0}` holds a control character")]
+    ControlCharacter(&'static str),
+    /// A number is outside its range.
+    #[error("`{field}` is {value}; allowed are {min} to {max}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least allowed.
+        min: u64,
+        /// The greatest allowed.
+        max: u64,
+    },
+}
+
+mod tag {
+    pub const TENANT: u8 = 1;
+    pub const NAME: u8 = 2;
+    pub const HANDLER: u8 = 3;
+    pub const CRON: u8 = 4;
+    pub const INTERVAL: u8 = 5;
+    pub const ONCE: u8 = 6;
+    pub const AFTER: u8 = 7;
+    pub const PAYLOAD: u8 = 8;
+    pub const POOL: u8 = 9;
+    pub const PRIORITY: u8 = 10;
+    pub const RETRY: u8 = 11;
+    pub const START_TO_CLOSE: u8 = 12;
+    pub const HEARTBEAT: u8 = 13;
+    pub const MISFIRE: u8 = 14;
+    pub const OVERLAP: u8 = 15;
+    pub const PAUSED: u8 = 16;
+}
+
+impl<'a> JobSpec<'a> {
+    /// A job with every policy at its default.
+    pub fn new(tenant: &'a str, name: &'a str, handler: &'a str, schedule: ScheduleSpec<'a>) -> Self {
+        Self {
+            tenant,
+            name,
+            handler,
+            schedule,
+            payload: &[],
+            pool: POOL_DEFAULT,
+            priority: Priority::P1,
+            retry: RetryPolicy::default(),
+            start_to_close_ms: START_TO_CLOSE_MS_DEFAULT,
+            heartbeat_ms: 0,
+            misfire: Misfire::FireOnce,
+            overlap: Overlap::Skip,
+            paused: false,
+        }
+    }
+
+    /// Appends the encoding of the definition.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut fields = FieldWriter { out };
+        fields.put(tag::TENANT, self.tenant.as_bytes());
+        fields.put(tag::NAME, self.name.as_bytes());
+        fields.put(tag::HANDLER, self.handler.as_bytes());
+        fields.schedule(&self.schedule);
+        if !self.payload.is_empty() {
+            fields.put(tag::PAYLOAD, self.payload);
+        }
+        if self.pool != POOL_DEFAULT {
+            fields.put(tag::POOL, self.pool.as_bytes());
+        }
+        fields.fixed(tag::PRIORITY, self.priority, Priority::P1);
+        if self.retry != RetryPolicy::default() {
+            fields.put(tag::RETRY, &self.retry.to_bytes());
+        }
+        fields.fixed(tag::START_TO_CLOSE, self.start_to_close_ms, START_TO_CLOSE_MS_DEFAULT);
+        fields.fixed(tag::HEARTBEAT, self.heartbeat_ms, 0);
+        fields.fixed(tag::MISFIRE, self.misfire, Misfire::FireOnce);
+        fields.fixed(tag::OVERLAP, self.overlap, Overlap::Skip);
+        fields.fixed(tag::PAUSED, self.paused, false);
+    }
+
+    /// Decodes a definition; its ranges are checked by [`JobSpec::validate`].
+    ///
+    /// # Errors
+    /// When the bytes are no definition, or hold a field that this version does not know.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, JobSpecError> {
+        let mut input = Reader::new(bytes);
+        let mut spec = Self::new("", "", "", ScheduleSpec::Once { at: Timestamp::EPOCH });
+        let mut scheduled = false;
+        let mut last_tag = 0;
+        while !input.is_empty() {
+            let tag = input.u8("tag")?;
+            let value = input.bytes("value")?;
+            if tag <= last_tag {
+                return Err(JobSpecError::UnknownField(tag));
+            }
+            last_tag = tag;
+            if matches!(tag, tag::CRON | tag::INTERVAL | tag::ONCE | tag::AFTER) {
+                if scheduled {
+                    return Err(JobSpecError::UnknownField(tag));
+                }
+                scheduled = true;
+            }
+            spec.decode_field(tag, value)?;
+        }
+        for (field, value) in [("tenant", spec.tenant), ("name", spec.name), ("handler", spec.handler)] {
+            if value.is_empty() {
+                return Err(JobSpecError::Missing(field));
+            }
+        }
+        if scheduled { Ok(spec) } else { Err(JobSpecError::Missing("schedule")) }
+    }
+
+    fn decode_field(&mut self, tag: u8, value: &'a [u8]) -> Result<(), JobSpecError> {
+        match tag {
+            tag::TENANT => self.tenant = text(value, "tenant")?,
+            tag::NAME => self.name = text(value, "name")?,
+            tag::HANDLER => self.handler = text(value, "handler")?,
+            tag::CRON => self.schedule = decode_cron(value)?,
+            tag::INTERVAL => {
+                let mut input = Reader::new(value);
+                let every_us = input.u64("every_us")?;
+                let anchor = Timestamp::from_micros(input.u64("anchor")?);
+                input.finish()?;
+                self.schedule = ScheduleSpec::Interval { every_us, anchor };
+            }
+            tag::ONCE => self.schedule = ScheduleSpec::Once { at: fixed(value, "at")? },
+            tag::AFTER => self.schedule = ScheduleSpec::After { delay_us: fixed(value, "delay_us")? },
+            tag::PAYLOAD => self.payload = value,
+            tag::POOL => self.pool = text(value, "pool")?,
+            tag::PRIORITY => self.priority = fixed(value, "priority")?,
+            tag::RETRY => self.retry = RetryPolicy::from_bytes(value)?,
+            tag::START_TO_CLOSE => self.start_to_close_ms = fixed(value, "start_to_close_ms")?,
+            tag::HEARTBEAT => self.heartbeat_ms = fixed(value, "heartbeat_ms")?,
+            tag::MISFIRE => self.misfire = fixed(value, "misfire")?,
+            tag::OVERLAP => self.overlap = fixed(value, "overlap")?,
+            tag::PAUSED => self.paused = fixed(value, "paused")?,
+            unknown => return Err(JobSpecError::UnknownField(unknown)),
+        }
+        Ok(())
+    }
+
+    /// Checks every field against its range. `payload_bytes_max` is the node's setting. Whether the cron expression and
+    /// the zone mean something is for the schedule's parser to say.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range, its value and the limit.
+    pub fn validate(&self, payload_bytes_max: usize) -> Result<(), JobSpecError> {
+        name("tenant", self.tenant, limits::TENANT_NAME_BYTES_MAX)?;
+        name("name", self.name, limits::JOB_NAME_BYTES_MAX)?;
+        name("handler", self.handler, limits::HANDLER_NAME_BYTES_MAX)?;
+        name("pool", self.pool, limits::POOL_NAME_BYTES_MAX)?;
+        if self.payload.len() > payload_bytes_max {
+            let length = self.payload.len();
+            return Err(JobSpecError::Length { field: "payload", length, length_max: payload_bytes_max });
+        }
+        match self.schedule {
+            ScheduleSpec::Cron { expression, zone } => {
+                name("cron", expression, limits::CRON_BYTES_MAX)?;
+                name("zone", zone, limits::ZONE_BYTES_MAX)?;
+            }
+            ScheduleSpec::Interval { every_us, .. } => range("every_us", every_us, 1_000, DELAY_US_MAX)?,
+            ScheduleSpec::After { delay_us } => range("delay_us", delay_us, 0, DELAY_US_MAX)?,
+            ScheduleSpec::Once { .. } => {}
+        }
+        range("attempts_max", self.retry.attempts_max.into(), 1, 1_000)?;
+        range("multiplier_milli", self.retry.multiplier_milli.into(), 1_000, 10_000)?;
+        range("jitter_percent", self.retry.jitter_percent.into(), 0, 100)
+    }
+}
+
+impl RetryPolicy {
+    const BYTES: usize = 13;
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut out = [0; Self::BYTES];
+        self.attempts_max.put(&mut out);
+        self.initial_ms.put(&mut out[2..]);
+        self.multiplier_milli.put(&mut out[6..]);
+        self.delay_ms_max.put(&mut out[8..]);
+        self.jitter_percent.put(&mut out[12..]);
+        out
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(bytes);
+        let policy = Self {
+            attempts_max: input.u16("attempts_max")?,
+            initial_ms: input.u32("initial_ms")?,
+            multiplier_milli: input.u16("multiplier_milli")?,
+            delay_ms_max: input.u32("delay_ms_max")?,
+            jitter_percent: input.u8("jitter_percent")?,
+        };
+        input.finish()?;
+        Ok(policy)
+    }
+}
+
+struct FieldWriter<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl FieldWriter<'_> {
+    fn put(&mut self, tag: u8, value: &[u8]) {
+        Writer::new(self.out).u8(tag).bytes(value);
+    }
+
+    fn fixed<T: FixedField + PartialEq>(&mut self, tag: u8, value: T, default: T) {
+        if value != default {
+            let mut bytes = [0; 16];
+            value.put(&mut bytes);
+            self.put(tag, &bytes[..T::BYTES]);
+        }
+    }
+
+    fn schedule(&mut self, schedule: &ScheduleSpec<'_>) {
+        match *schedule {
+            ScheduleSpec::Cron { expression, zone } => {
+                let mut value = Vec::with_capacity(expression.len() + zone.len() + 4);
+                Writer::new(&mut value).str(expression).str(zone);
+                self.put(tag::CRON, &value);
+            }
+            ScheduleSpec::Interval { every_us, anchor } => {
+                let mut value = Vec::with_capacity(16);
+                Writer::new(&mut value).u64(every_us).u64(anchor.as_micros());
+                self.put(tag::INTERVAL, &value);
+            }
+            ScheduleSpec::Once { at } => self.put(tag::ONCE, &at.as_micros().to_le_bytes()),
+            ScheduleSpec::After { delay_us } => self.put(tag::AFTER, &delay_us.to_le_bytes()),
+        }
+    }
+}
+
+fn decode_cron(value: &[u8]) -> Result<ScheduleSpec<'_>, DecodeError> {
+    let mut input = Reader::new(value);
+    let expression = input.str("cron")?;
+    let zone = input.str("zone")?;
+    input.finish()?;
+    Ok(ScheduleSpec::Cron { expression, zone })
+}
+
+fn text<'a>(value: &'a [u8], field: &'static str) -> Result<&'a str, DecodeError> {
+    std::str::from_utf8(value).map_err(|_| DecodeError::NotUtf8 { field })
+}
+
+fn fixed<T: FixedField>(value: &[u8], field: &'static str) -> Result<T, DecodeError> {
+    match value.len().checked_sub(T::BYTES) {
+        None => Err(DecodeError::Truncated { field, needed: T::BYTES - value.len() }),
+        Some(0) => T::pick(value, field),
+        Some(trailing) => Err(DecodeError::Trailing(trailing)),
+    }
+}
+
+fn name(field: &'static str, value: &str, length_max: usize) -> Result<(), JobSpecError> {
+    if value.is_empty() || value.len() > length_max {
+        return Err(JobSpecError::Length { field, length: value.len(), length_max });
+    }
+    if value.chars().any(char::is_control) { Err(JobSpecError::ControlCharacter(field)) } else { Ok(()) }
+}
+
+fn range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), JobSpecError> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(JobSpecError::Range { field, value, min, max }) }
+}

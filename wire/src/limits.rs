@@ -1,0 +1,28 @@
+//! The bounds that the protocol itself sets. Bounds that an operator may lower are configuration and start from these.
+
+/// Longest tenant name, in bytes.
+pub const TENANT_NAME_BYTES_MAX: usize = 64;
+/// Longest job name, in bytes.
+pub const JOB_NAME_BYTES_MAX: usize = 255;
+/// Longest handler name, in bytes.
+pub const HANDLER_NAME_BYTES_MAX: usize = 128;
+/// Longest pool name, in bytes.
+pub const POOL_NAME_BYTES_MAX: usize = 64;
+/// Longest cron expression, in bytes.
+pub const CRON_BYTES_MAX: usize = 256;
+/// Longest IANA zone name, in bytes.
+pub const ZONE_BYTES_MAX: usize = 64;
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
+/// Longest frame body that a node accepts by default, in bytes.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Longest job payload that a node accepts by default, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 256 << 10;
+/// How much of an attempt's output or error message is kept, in bytes.
+pub const OUTPUT_BYTES_MAX: usize = 4 << 10;
+/// Most pools that one worker serves.
+pub const WORKER_POOLS_MAX: usize = 16;
+/// Most entries of one page of a list.
+pub const PAGE_ENTRIES_MAX: u16 = 256;
+/// Most partitions' worth of shards on a node.
+pub const SHARDS_MAX: u16 = 256;
