@@ -17,9 +17,9 @@ use crate::{
 
 wire_enum! {
     /// How an attempt, and with its last attempt an execution, ended.
-    pub enum Outcome: u8 {
+    pub enum AttemptOutcome: u8 {
         /// The worker reported success.
-        Completed = 1 => "completed",
+        Succeeded = 1 => "succeeded",
         /// The worker reported an error.
         Failed = 2 => "failed",
         /// It ran longer than its start-to-close limit, or was silent longer than its heartbeat limit.
@@ -61,7 +61,7 @@ fixed_layout! {
     /// How one attempt ended.
     pub struct AttemptEnd {
         /// How.
-        pub outcome: Outcome,
+        pub outcome: AttemptOutcome,
         /// Which attempt, from 1.
         pub attempt: u16,
         /// The job's slot.
@@ -337,7 +337,7 @@ fn variable<'b>(out: &mut Vec<u8>, kind: u8, body: &impl Field<'b>) {
 mod tests {
     use super::*;
 
-    fn end(outcome: Outcome) -> AttemptEnd {
+    fn end(outcome: AttemptOutcome) -> AttemptEnd {
         AttemptEnd {
             outcome,
             attempt: 2,
@@ -401,10 +401,10 @@ mod tests {
             Event::JobExpired(change),
             Event::Triggered(change),
             Event::Dispatched(dispatched),
-            Event::Completed(end(Outcome::Completed)),
-            Event::CompletedOutput(end(Outcome::Completed), b"42"),
-            Event::AttemptFailed(end(Outcome::Failed), Timestamp::from_secs(7), failure),
-            Event::DeadLettered(end(Outcome::TimedOut), failure),
+            Event::Completed(end(AttemptOutcome::Succeeded)),
+            Event::CompletedOutput(end(AttemptOutcome::Succeeded), b"42"),
+            Event::AttemptFailed(end(AttemptOutcome::Failed), Timestamp::from_secs(7), failure),
+            Event::DeadLettered(end(AttemptOutcome::TimedOut), failure),
             Event::Skipped(missed),
             Event::Misfired(missed),
             Event::CancelRequested(cancellation),
