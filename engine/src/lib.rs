@@ -1,2 +1,3 @@
 //! engine
 pub mod dispatcher;
+pub mod wheel;
