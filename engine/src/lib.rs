@@ -1,3 +1,4 @@
 //! engine
 pub mod dispatcher;
 pub mod wheel;
+pub mod schedule;
