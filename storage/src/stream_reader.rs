@@ -1,0 +1,254 @@
+//! Reads a stream block by block and decides where it ends.
+//!
+//! # Where a stream ends
+//!
+//! A stream that the partition map has closed ends at the block that the map names; anything unreadable before is damage.
+//!
+//! A stream that is still open ends at the first place where the next block, sequence *n*, is not intact. Whether that is the torn
+//! tail of a crash or damage follows from the marks: every block names the highest sequence up to which all was known durable
+//! when it was written. Everything behind that place is searched, to the end of the last segment, for intact blocks of this
+//! stream at aligned offsets. If one of them names *n* or more as durable, then *n* had been durable: **damage**, and
+//! recovery stops with file and offset. Otherwise no block that is still readable was written after *n* had become durable, so *n* was among
+//! the last `in_flight_max` commits: **the torn tail**, which is cut at *n*. Intact blocks behind *n* are void: outputs wait for the
+//! contiguous durable prefix, so nothing that depends on them ever left.
+//!
+//! The rule's limit: when the last few commits were reported durable and the disk then loses one of exactly these, no later block
+//! exists to tell. An empty batch appended when the shard falls idle narrows that to the mark itself.
+//!
+//! Blocks are recognised by a checksum that starts from the stream's secret salt, so a payload cannot pose as a later block.
+
+use crate::{
+    ALIGNMENT_BYTES, Damage, Device, RecoverError, align_up,
+    block::{BlockHeader, HEADER_BYTES, Sections},
+    layout,
+    map::OPEN,
+    segment::{BLOCKS_FROM, HeaderFault, SEGMENT_VERSION, SegmentHeader},
+    window::Window,
+};
+use std::path::{Path, PathBuf};
+use tickwheel_wire::StreamId;
+
+/// Where a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its last block; 0 if it has none.
+    pub last_block: u64,
+}
+
+pub struct StreamReader<'d, D> {
+    device: &'d mut D,
+    stream: StreamId,
+    /// The last block as the map knows it, or [`OPEN`].
+    end: u64,
+    /// Indexes of the segments, without gaps.
+    segments: Vec<u64>,
+    window: Option<Window>,
+    /// Header of the segment in the window.
+    segment: Option<SegmentHeader>,
+    place: Place,
+    /// The block that was read last.
+    last: Option<BlockHeader>,
+    last_at: u64,
+}
+
+/// Where the next block should start.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Position in `segments`.
+    segment: usize,
+    offset: u64,
+}
+
+impl<'d, D: Device> StreamReader<'d, D> {
+    /// Opens `stream`, which ends at block `end` if the map has closed it ([`OPEN`] otherwise).
+    pub fn open(device: &'d mut D, stream: StreamId, end: u64) -> Result<Self, RecoverError> {
+        let segments = list_segments(device, stream)?;
+        let place = Place { segment: 0, offset: BLOCKS_FROM };
+        Ok(Self { device, stream, end, segments, window: None, segment: None, place, last: None, last_at: 0 })
+    }
+
+    /// Moves to the next block; `false` at the stream's end. Moves forward with each call, so it ends.
+    pub fn advance(&mut self) -> Result<bool, RecoverError> {
+        if self.last_block() == self.end {
+            return Ok(false);
+        }
+        let following = Place { segment: self.place.segment + 1, offset: BLOCKS_FROM };
+        for place in [self.place, following] {
+            let Some(header) = self.intact_block(place)? else { continue };
+            let is_first_found = self.has_lost_its_front() && place.segment == 0;
+            if header.sequence == self.last_block() + 1 || is_first_found {
+                self.accept(place, header)?;
+                return Ok(true);
+            }
+        }
+        self.judge_hole()?;
+        Ok(false)
+    }
+
+    /// The sections of the block that `advance` moved to.
+    pub fn sections(&mut self) -> Result<Sections<'_>, RecoverError> {
+        let header = self.last.expect("advance has found a block");
+        let window = self.window.as_mut().expect("the block is in the window");
+        let block = window.bytes(self.device, self.last_at, header.length_bytes as usize)?;
+        Ok(Sections::new(&header, block))
+    }
+
+    /// The sequence of the block that was read last; 0 before the first.
+    pub fn last_block(&self) -> u64 {
+        self.last.map_or(0, |header| header.sequence)
+    }
+
+    /// File and offset of the block that was read last.
+    pub fn last_place(&self) -> (PathBuf, u64) {
+        (self.path(self.place.segment), self.last_at)
+    }
+
+    /// Segment index and length in bytes up to which the stream is used; `None` if it has no block.
+    pub fn used(&self) -> Option<(u64, u64)> {
+        self.last.map(|_| (self.segments[self.place.segment], self.place.offset))
+    }
+
+    pub fn close(self) {
+        if let Some(window) = self.window {
+            window.close(self.device);
+        }
+    }
+
+    /// Whether the block to be read next is the first that trimming left. The log promises that it was durable, but its
+    /// sequence is not known.
+    fn has_lost_its_front(&self) -> bool {
+        self.last.is_none() && self.segments.first().is_some_and(|index| *index > 0)
+    }
+
+    fn path(&self, segment: usize) -> PathBuf {
+        self.segments
+            .get(segment)
+            .map_or_else(|| layout::stream(self.stream), |index| layout::segment(self.stream, *index))
+    }
+
+    fn accept(&mut self, place: Place, header: BlockHeader) -> Result<(), RecoverError> {
+        let is_chained =
+            self.last.map_or(header.sequence > 1 || header.predecessor == 0, |last| header.predecessor == last.crc);
+        if !is_chained || header.durable >= header.sequence {
+            let damage = Damage::Chain { sequence: header.sequence };
+            return Err(RecoverError::damaged(self.path(place.segment), place.offset, damage));
+        }
+        let offset = place.offset + align_up(header.length_bytes as usize) as u64;
+        (self.last, self.last_at) = (Some(header), place.offset);
+        self.place = Place { segment: place.segment, offset };
+        Ok(())
+    }
+
+    /// The block at `place`, if a whole one of this stream is there.
+    fn intact_block(&mut self, place: Place) -> Result<Option<BlockHeader>, RecoverError> {
+        if place.segment >= self.segments.len() {
+            return Ok(None);
+        }
+        let segment = self.enter(place.segment)?;
+        let window = self.window.as_mut().expect("the segment was entered");
+        let Some(header) = BlockHeader::peek(window.bytes(self.device, place.offset, HEADER_BYTES)?) else {
+            return Ok(None);
+        };
+        let is_plausible = header.stream == self.stream
+            && header.length_bytes <= segment.batch_bytes_max
+            && place.offset + u64::from(header.length_bytes) <= segment.segment_bytes;
+        if !is_plausible {
+            return Ok(None);
+        }
+        let block = window.bytes(self.device, place.offset, header.length_bytes as usize)?;
+        Ok(header.is_intact(block, segment.salt).then_some(header))
+    }
+
+    /// Brings a segment into the window and returns its header.
+    fn enter(&mut self, segment: usize) -> Result<SegmentHeader, RecoverError> {
+        let path = self.path(segment);
+        if let (Some(window), Some(header)) = (&self.window, self.segment)
+            && window.path() == path
+        {
+            return Ok(header);
+        }
+        match &mut self.window {
+            Some(window) => window.reopen(self.device, path)?,
+            None => self.window = Some(Window::open(self.device, path)?),
+        }
+        let window = self.window.as_mut().expect("it was opened above");
+        let decoded = SegmentHeader::decode(window.bytes(self.device, 0, ALIGNMENT_BYTES)?);
+        let path = || window.path().to_owned();
+        let header = match decoded {
+            Ok(header) if (header.stream, header.index) == (self.stream, self.segments[segment]) => header,
+            Err(HeaderFault::Version(found)) => {
+                return Err(RecoverError::Version { path: path(), found, supported: SEGMENT_VERSION });
+            }
+            _ => return Err(RecoverError::damaged(path(), 0, Damage::Header)),
+        };
+        self.segment = Some(header);
+        Ok(header)
+    }
+
+    /// Decides whether the block that is missing at `place` was torn by a crash or is damage. See the module.
+    fn judge_hole(&mut self) -> Result<(), RecoverError> {
+        let hole = self.place;
+        let sequence = self.last_block() + 1;
+        let is_trimmed = self.has_lost_its_front();
+        let is_damage = self.end != OPEN || is_trimmed || self.durable_mark_behind(hole)? >= sequence;
+        if is_damage {
+            let sequence = if is_trimmed { 0 } else { sequence };
+            return Err(RecoverError::damaged(self.path(hole.segment), hole.offset, Damage::Block { sequence }));
+        }
+        Ok(())
+    }
+
+    /// The highest durable sequence that any intact block behind `hole` names.
+    fn durable_mark_behind(&mut self, hole: Place) -> Result<u64, RecoverError> {
+        let mut mark = 0;
+        let mut place = hole;
+        while place.segment < self.segments.len() {
+            let segment_bytes = self.enter(place.segment)?.segment_bytes;
+            let step = match self.intact_block(place)? {
+                Some(header) => {
+                    mark = mark.max(header.durable);
+                    align_up(header.length_bytes as usize)
+                }
+                None => ALIGNMENT_BYTES,
+            };
+            place.offset += step as u64;
+            if place.offset >= segment_bytes {
+                place = Place { segment: place.segment + 1, offset: BLOCKS_FROM };
+            }
+        }
+        Ok(mark)
+    }
+}
+
+/// The indexes of a stream's segments. One that is missing in the middle is damage.
+fn list_segments(device: &mut impl Device, stream: StreamId) -> Result<Vec<u64>, RecoverError> {
+    let directory = layout::stream(stream);
+    let entries = device.list(&directory)?;
+    let mut indexes: Vec<u64> = entries.iter().filter_map(|entry| layout::number(&entry.name, ".log")).collect();
+    indexes.sort_unstable();
+    let Some(gap) = indexes.windows(2).find(|pair| pair[0] + 1 != pair[1]) else { return Ok(indexes) };
+    Err(RecoverError::damaged(layout::segment(stream, gap[0] + 1), 0, Damage::Missing))
+}
+
+/// Removes what lies behind the end of a closed stream: the rest of its last segment and all segments after it. `used` is as
+/// [`StreamReader::used`] said. Doing it again does no harm.
+pub fn cut(device: &mut impl Device, stream: StreamId, used: (u64, u64)) -> Result<(), RecoverError> {
+    for index in list_segments(device, stream)?.into_iter().rev().filter(|index| *index > used.0) {
+        device.remove(&layout::segment(stream, index))?;
+    }
+    device.truncate(&layout::segment(stream, used.0), used.1)?;
+    Ok(())
+}
+
+/// Removes a stream that nothing needs any more. Doing it again does no harm.
+pub fn remove(device: &mut impl Device, stream: StreamId) -> Result<(), RecoverError> {
+    let directory = layout::stream(stream);
+    for entry in device.list(&directory)? {
+        device.remove(&directory.join(entry.name))?;
+    }
+    device.remove_directory(&directory)?;
+    device.sync_directory(Path::new(layout::LOG))?;
+    Ok(())
+}
