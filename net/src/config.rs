@@ -8,6 +8,10 @@ use quinn_proto::{
     congestion::CubicConfig,
 };
 use std::{sync::Arc, time::Duration};
+use tickwheel_wire::{
+    frame::{FrameHeader, FrameType},
+    limits,
+};
 
 use crate::{lane::LANE_COUNT, tls::ServerTls};
 
@@ -49,7 +53,7 @@ pub struct EndpointConfig {
     /// Bytes that a peer may send on all lanes together before they are read here. Default 2 MiB.
     pub receive_window_bytes: u32,
     /// Tells whether a frame type is known. Frames of unknown types are skipped, or, marked critical, end their
-    /// session. By default every type is known, and the reader of the frames decides.
+    /// session. Default: the types of this protocol version.
     pub is_known_frame: fn(u16) -> bool,
     /// Seeds connection ids and packet number choices, for tests; keys stay random. Default: the system's entropy.
     pub random_seed: Option<[u8; 32]>,
@@ -63,12 +67,12 @@ impl Default for EndpointConfig {
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             mtu_bytes: 1472,
-            frame_bytes_max: 1 << 20,
+            frame_bytes_max: u32::try_from(limits::FRAME_BYTES_MAX).expect("1 MiB"),
             backlog_bytes_max: 8 << 20,
             send_window_bytes: 1 << 20,
             lane_receive_window_bytes: 1 << 20,
             receive_window_bytes: 2 << 20,
-            is_known_frame: |_| true,
+            is_known_frame: |number| FrameType::from_number(number).is_some(),
             random_seed: None,
         }
     }
@@ -115,7 +119,7 @@ impl EndpointConfig {
             self.frame_bytes_max.into(),
             frame_range.contains(&self.frame_bytes_max),
         )?;
-        let backlog_min = self.frame_bytes_max as usize + crate::lane::HEADER_BYTES;
+        let backlog_min = self.frame_bytes_max as usize + FrameHeader::BYTES;
         check(
             "backlog_bytes_max",
             "at least one whole frame",

@@ -1,15 +1,5 @@
 //! All sessions of one UDP socket, driven from outside: datagrams and time go in, events, frames and datagrams come out.
 //!
-//! One turn of a shard's loop calls, in this order:
-//!
-//! 1. [`Endpoint::handle_datagram`] for every datagram received, [`Endpoint::handle_timeout`] if
-//!    [`Endpoint::next_timeout`] has passed;
-//! 2. [`Endpoint::poll_event`] until `None`;
-//! 3. [`Endpoint::read_frames`] until `None` or until its own budget is used up;
-//! 4. [`Endpoint::send`] or [`Endpoint::send_with`] for each answer, then [`Endpoint::flush`] once;
-//! 5. [`Endpoint::poll_transmit`] until `None` or until the socket is full;
-//! 6. [`Endpoint::next_timeout`], and, unless [`Endpoint::has_work`], sleep.
-//!
 //! Invariants: a call costs as much as there are sessions with something to do, never as many as there are sessions.
 //! Every [`Event::Opened`] is followed by exactly one [`Event::Closed`] of the same session. A [`SessionId`] names one
 //! connection only: its slot's generation grows each time the slot is reused. What one peer does wrong ends its own
@@ -142,7 +132,17 @@ struct Slot {
     session: Option<Box<Session>>,
 }
 
-/// The sessions of one socket. See the [module](self) for the order of calls.
+/// The sessions of one socket.
+///
+/// One turn of a shard's loop calls, in this order:
+///
+/// 1. [`Endpoint::handle_datagram`] for every datagram received, [`Endpoint::handle_timeout`] if
+///    [`Endpoint::next_timeout`] has passed;
+/// 2. [`Endpoint::poll_event`] until `None`;
+/// 3. [`Endpoint::read_frames`] until `None` or until its own budget is used up;
+/// 4. [`Endpoint::send`] or [`Endpoint::send_with`] for each answer, then [`Endpoint::flush`] once;
+/// 5. [`Endpoint::poll_transmit`] until `None` or until the socket is full;
+/// 6. [`Endpoint::next_timeout`], and, unless [`Endpoint::has_work`], sleep.
 pub struct Endpoint {
     config: EndpointConfig,
     rules: FrameRules,
@@ -280,7 +280,8 @@ impl Endpoint {
                 if !session.lanes[lane.index()].is_readable {
                     continue;
                 }
-                match session.read_lane(lane, lane_bytes_max, self.rules, &mut |frame| sink(id, lane, frame)) {
+                match session.read_lane(lane, lane_bytes_max, self.rules, &mut |frame: Frame<'_>| sink(id, lane, frame))
+                {
                     Ok(read) => {
                         bytes += read.bytes;
                         should_transmit |= read.should_transmit;

@@ -17,12 +17,15 @@
 //! exists (the server knows).
 
 use std::fmt;
+use tickwheel_wire::limits;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Longest name, tenant or pool in a certificate, in bytes.
-pub const IDENTITY_NAME_BYTES_MAX: usize = 64;
+pub const IDENTITY_NAME_BYTES_MAX: usize = limits::TENANT_NAME_BYTES_MAX;
 /// Pools per worker certificate at most.
-pub const POOLS_MAX: usize = 16;
+pub const POOLS_MAX: usize = limits::WORKER_POOLS_MAX;
+
+const _: () = assert!(IDENTITY_NAME_BYTES_MAX <= limits::POOL_NAME_BYTES_MAX, "one bound fits tenants and pools");
 
 const SCHEME: &str = "tickwheel://";
 

@@ -1,29 +1,25 @@
 //! Lanes: the byte streams of a session, cut into frames on the way in and gathered on the way out.
 //!
 //! A session has [`LANE_COUNT`] lanes. Lane n is the n-th bidirectional stream that the client opens; answers go back on
-//! the same stream. Every frame begins with a header of eight bytes (body length `u32`, type `u16`, flags `u16`,
-//! little-endian).
+//! the same stream. Every frame begins with a [`FrameHeader`].
 //!
 //! Invariants: a frame that lies whole in one chunk is delivered without a copy; at most one frame per lane is partly
 //! held, and no more of it than has arrived; a body longer than the limit is refused as soon as its header is seen.
 
 use quinn_proto::{Dir, Side, StreamId};
+use tickwheel_wire::{frame::FrameHeader, job::Priority};
 
 use crate::close::{Close, CloseCode};
 
 /// Lanes per session.
 pub const LANE_COUNT: usize = 4;
-/// Length of a frame's header in bytes.
-pub(crate) const HEADER_BYTES: usize = 8;
 /// A buffer that grew beyond this is given back once it is empty, so that idle sessions stay small.
 const RETAINED_BYTES_MAX: usize = 64 << 10;
-/// Flag bit of a frame whose type the receiver has to know.
-const CRITICAL: u16 = 1;
 
 /// One of a session's streams. Higher lanes wait for lower ones when the path is busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Hello, credit, heartbeats, requests that are not work.
+    /// `Hello`, requests and their answers, all that is not work.
     Control = 0,
     /// Work of priority P0.
     P0 = 1,
@@ -58,10 +54,20 @@ impl Lane {
     }
 }
 
+impl From<Priority> for Lane {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::P0 => Self::P0,
+            Priority::P1 => Self::P1,
+            Priority::P2 => Self::P2,
+        }
+    }
+}
+
 /// A received frame, borrowed from the buffer it arrived in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Type number.
+    /// Type number, see [`FrameType`](tickwheel_wire::frame::FrameType).
     pub frame_type: u16,
     /// Flags.
     pub flags: u16,
@@ -76,31 +82,25 @@ pub(crate) struct FrameRules {
     pub(crate) is_known_frame: fn(u16) -> bool,
 }
 
-struct Header {
-    body_bytes: usize,
-    frame_type: u16,
-    flags: u16,
-}
-
 impl FrameRules {
-    fn header(self, bytes: [u8; HEADER_BYTES]) -> Result<Header, Close> {
-        let [l0, l1, l2, l3, t0, t1, f0, f1] = bytes;
-        let body_bytes = u32::from_le_bytes([l0, l1, l2, l3]);
-        if body_bytes > self.frame_bytes_max {
-            let reason = format!("a frame of {body_bytes} bytes exceeds the limit of {}", self.frame_bytes_max);
+    fn header(self, bytes: &[u8; FrameHeader::BYTES]) -> Result<FrameHeader, Close> {
+        let header = FrameHeader::from_bytes(bytes)
+            .map_err(|error| Close::new(CloseCode::MalformedFrame, format!("a frame's header: {error}")))?;
+        if header.body_bytes > self.frame_bytes_max {
+            let reason =
+                format!("a frame of {} bytes exceeds the limit of {}", header.body_bytes, self.frame_bytes_max);
             return Err(Close::new(CloseCode::FrameTooLarge, reason));
         }
-        let (frame_type, flags) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([f0, f1]));
-        Ok(Header { body_bytes: body_bytes as usize, frame_type, flags })
+        Ok(header)
     }
 
     /// Hands the frame on, skips it, or refuses it.
     #[inline]
-    fn deliver(self, header: &Header, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Close> {
+    fn deliver(self, header: &FrameHeader, body: &[u8], sink: &mut impl FrameSink) -> Result<(), Close> {
         if (self.is_known_frame)(header.frame_type) {
             return sink(Frame { frame_type: header.frame_type, flags: header.flags, body });
         }
-        if header.flags & CRITICAL == 0 {
+        if !header.is_critical() {
             return Ok(());
         }
         let reason = format!("a critical frame has the unknown type {:#06x}", header.frame_type);
@@ -109,7 +109,9 @@ impl FrameRules {
 }
 
 /// Where complete frames go; an error ends the session.
-pub(crate) type Sink<'a> = dyn FnMut(Frame<'_>) -> Result<(), Close> + 'a;
+pub(crate) trait FrameSink: FnMut(Frame<'_>) -> Result<(), Close> {}
+
+impl<T: FnMut(Frame<'_>) -> Result<(), Close>> FrameSink for T {}
 
 /// Cuts one lane's bytes into frames.
 #[derive(Debug, Default)]
@@ -120,13 +122,13 @@ pub(crate) struct Reassembler {
 
 impl Reassembler {
     /// Takes the next bytes of the lane and delivers every frame that they complete.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8], rules: FrameRules, sink: &mut Sink<'_>) -> Result<(), Close> {
+    pub(crate) fn feed(&mut self, mut chunk: &[u8], rules: FrameRules, sink: &mut impl FrameSink) -> Result<(), Close> {
         if !self.partial.is_empty() && !self.complete_partial(&mut chunk, rules, sink)? {
             return Ok(());
         }
-        while let Some((head, rest)) = chunk.split_first_chunk::<HEADER_BYTES>() {
-            let header = rules.header(*head)?;
-            let Some((body, rest)) = rest.split_at_checked(header.body_bytes) else { break };
+        while let Some((head, rest)) = chunk.split_first_chunk() {
+            let header = rules.header(head)?;
+            let Some((body, rest)) = rest.split_at_checked(header.body_bytes as usize) else { break };
             rules.deliver(&header, body, sink)?;
             chunk = rest;
         }
@@ -135,16 +137,21 @@ impl Reassembler {
     }
 
     /// Moves bytes from the front of `chunk` until the partial frame is whole, and delivers it; false if it still is not.
-    fn complete_partial(&mut self, chunk: &mut &[u8], rules: FrameRules, sink: &mut Sink<'_>) -> Result<bool, Close> {
-        self.fill(chunk, HEADER_BYTES);
-        let Some((head, _)) = self.partial.split_first_chunk::<HEADER_BYTES>() else { return Ok(false) };
-        let header = rules.header(*head)?;
-        self.fill(chunk, HEADER_BYTES + header.body_bytes);
-        let body = &self.partial[HEADER_BYTES..];
-        if body.len() < header.body_bytes {
+    fn complete_partial(
+        &mut self,
+        chunk: &mut &[u8],
+        rules: FrameRules,
+        sink: &mut impl FrameSink,
+    ) -> Result<bool, Close> {
+        self.fill(chunk, FrameHeader::BYTES);
+        let Some((head, _)) = self.partial.split_first_chunk() else { return Ok(false) };
+        let header = rules.header(head)?;
+        let frame_bytes = FrameHeader::BYTES + header.body_bytes as usize;
+        self.fill(chunk, frame_bytes);
+        if self.partial.len() < frame_bytes {
             return Ok(false);
         }
-        rules.deliver(&header, body, sink)?;
+        rules.deliver(&header, &self.partial[FrameHeader::BYTES..], sink)?;
         self.partial.clear();
         if self.partial.capacity() > RETAINED_BYTES_MAX {
             self.partial = Vec::new();
@@ -219,4 +226,135 @@ pub(crate) struct LaneState {
     pub(crate) is_readable: bool,
     /// QUIC takes nothing until it says so.
     pub(crate) is_blocked: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULES: FrameRules = FrameRules { frame_bytes_max: 5000, is_known_frame: |frame_type| frame_type < 0x8000 };
+
+    type OwnedFrame = (u16, u16, Vec<u8>);
+
+    fn encoded(frame_type: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+        let body_bytes = u32::try_from(body.len()).unwrap();
+        let mut bytes = FrameHeader { body_bytes, frame_type, flags }.to_bytes().to_vec();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    /// Feeds `stream` in chunks of the given sizes (the last one repeats) and collects what comes out.
+    fn reassembled(stream: &[u8], chunk_sizes: &[usize]) -> (Vec<OwnedFrame>, Result<(), Close>) {
+        let (mut reassembler, mut frames, mut rest, mut turn) = (Reassembler::default(), Vec::new(), stream, 0);
+        while !rest.is_empty() {
+            let size = chunk_sizes[turn.min(chunk_sizes.len() - 1)].clamp(1, rest.len());
+            let (chunk, behind) = rest.split_at(size);
+            let mut sink = |frame: Frame<'_>| {
+                frames.push((frame.frame_type, frame.flags, frame.body.to_vec()));
+                Ok(())
+            };
+            if let Err(close) = reassembler.feed(chunk, RULES, &mut sink) {
+                return (frames, Err(close));
+            }
+            (rest, turn) = (behind, turn + 1);
+        }
+        (frames, Ok(()))
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_the_same_however_the_stream_is_cut(
+            frames in prop::collection::vec((0u16..0x8000, any::<u16>(), prop::collection::vec(any::<u8>(), 0..300)), 0..40),
+            chunk_sizes in prop::collection::vec(1usize..400, 1..60),
+        ) {
+            let stream: Vec<u8> = frames.iter().flat_map(|(kind, flags, body)| encoded(*kind, *flags, body)).collect();
+            let (out, result) = reassembled(&stream, &chunk_sizes);
+            prop_assert_eq!(result, Ok(()));
+            prop_assert_eq!(out, frames);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_hold_more_than_one_frame(chunks in prop::collection::vec(any::<Vec<u8>>(), 0..40)) {
+            let mut reassembler = Reassembler::default();
+            for chunk in chunks {
+                if reassembler.feed(&chunk, RULES, &mut |_: Frame<'_>| Ok(())).is_err() {
+                    break;
+                }
+                prop_assert!(reassembler.partial.len() < FrameHeader::BYTES + RULES.frame_bytes_max as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn every_split_of_a_short_stream_gives_the_same_frames() {
+        let stream: Vec<u8> = [encoded(1, 0, b""), encoded(2, 1, b"ab"), encoded(3, 0, &[7; 20])].concat();
+        let whole = reassembled(&stream, &[stream.len()]);
+        assert_eq!(whole.0.len(), 3);
+        for first in 1..stream.len() {
+            for second in 1..=stream.len() - first {
+                assert_eq!(reassembled(&stream, &[first, second, 1]), whole, "{first} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_frame_is_delivered_from_the_chunk_itself() {
+        let stream = encoded(1, 0, b"body");
+        let mut reassembler = Reassembler::default();
+        let mut sink = |frame: Frame<'_>| {
+            assert!(stream.as_ptr_range().contains(&frame.body.as_ptr()));
+            Ok(())
+        };
+        assert_eq!(reassembler.feed(&stream, RULES, &mut sink), Ok(()));
+        assert_eq!(reassembler.partial.capacity(), 0);
+    }
+
+    #[test]
+    fn an_oversized_body_is_refused_at_its_header() {
+        let header = FrameHeader { body_bytes: RULES.frame_bytes_max + 1, frame_type: 1, flags: 0 }.to_bytes();
+        for chunk_size in 1..=header.len() {
+            let (frames, result) = reassembled(&header, &[chunk_size]);
+            assert_eq!((frames.len(), result.unwrap_err().code), (0, CloseCode::FrameTooLarge));
+        }
+        let largest = vec![0; RULES.frame_bytes_max as usize];
+        assert_eq!(reassembled(&encoded(1, 0, &largest), &[100]).0.len(), 1);
+    }
+
+    #[test]
+    fn unknown_frames_are_skipped_unless_critical() {
+        let skipped: Vec<u8> = [encoded(0x9000, 0, b"?"), encoded(1, 0, b"a")].concat();
+        for chunk_size in [1, 5, 100] {
+            let (frames, result) = reassembled(&skipped, &[chunk_size]);
+            assert_eq!((frames.len(), result), (1, Ok(())));
+            let refused =
+                [encoded(1, 0, b"a"), encoded(0x9000, FrameHeader::CRITICAL, b"?"), encoded(1, 0, b"b")].concat();
+            let (frames, result) = reassembled(&refused, &[chunk_size]);
+            assert_eq!((frames.len(), result.unwrap_err().code), (1, CloseCode::UnknownFrame));
+        }
+    }
+
+    #[test]
+    fn an_outbox_gives_back_every_byte_in_order_and_its_memory() {
+        let (mut outbox, mut out) = (Outbox::default(), Vec::new());
+        let input: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        for (turn, part) in input.chunks(7001).enumerate() {
+            assert_eq!(outbox.append(usize::MAX, |bytes| bytes.extend_from_slice(part)), Ok(part.len()));
+            let count = outbox.unwritten().len().min(turn * 331);
+            out.extend_from_slice(&outbox.unwritten()[..count]);
+            outbox.advance(count);
+        }
+        out.extend_from_slice(outbox.unwritten());
+        outbox.advance(outbox.unwritten().len());
+        assert!(out == input && outbox.is_empty());
+        assert_eq!(outbox.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn a_refused_append_leaves_the_outbox_as_it_was() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.append(4, |bytes| bytes.extend_from_slice(b"abcd")), Ok(4));
+        assert_eq!(outbox.append(1, |bytes| bytes.extend_from_slice(b"xy")), Err(2));
+        assert_eq!(outbox.unwritten(), b"abcd");
+    }
 }

@@ -12,7 +12,7 @@ use tickwheel_wire::SessionId;
 use crate::{
     close::{Close, CloseCode},
     identity::{Identity, IdentityError},
-    lane::{FrameRules, LANE_COUNT, Lane, LaneState, Sink},
+    lane::{FrameRules, FrameSink, LANE_COUNT, Lane, LaneState},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Session {
         lane: Lane,
         bytes_max: usize,
         rules: FrameRules,
-        sink: &mut Sink<'_>,
+        sink: &mut impl FrameSink,
     ) -> Result<LaneRead, Close> {
         let state = &mut self.lanes[lane.index()];
         let mut stream = self.connection.recv_stream(lane.stream_id());
