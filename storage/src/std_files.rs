@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A device over the files below one directory.
 #[derive(Debug)]
