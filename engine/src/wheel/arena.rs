@@ -1,25 +1,28 @@
 //! Memory of the wheel's entries: chunks of contiguous entries out of one pool, and the queue of chunks that a slot is.
 //!
 //! ```text
-//! chunk, 512 B     entry 0 | entry 1 | ... | entry 41 | spare | next chunk
+//! chunk, 768 B     entry 0 | entry 1 | ... | entry 63
 //! entry, 12 B      key, low half | key, high half | low 32 bits of the tick
 //! ```
 //!
 //! Invariants: every chunk belongs to one slot or to the free list; in a slot only the first chunk may be consumed in
-//! part and only the last filled in part; an empty slot owns no chunk. The pool grows by segments that the operating
-//! system zeroes lazily, so growth never copies and never touches more than is used. Memory is kept for reuse, never
-//! returned. Deliberately absent: order within a slot (it happens to be first in, first out).
+//! part and only the last filled in part; an empty slot owns no chunk. Links between chunks lie apart from them, dense,
+//! because following the free list through cold chunks cost a third of an insertion. Chunks are this long, and copied
+//! before they are cascaded, because the cache misses on one chunk overlap and those on the next do not. The pool grows by segments that
+//! the operating system zeroes lazily, so growth never copies and never touches more than is used. Memory is kept
+//! for reuse, never returned. Deliberately absent: order within a slot (it happens to be first in, first out).
 
 use std::ops::Range;
 
-const CHUNK_WORDS: usize = 128;
-const ENTRY_WORDS: usize = 3;
-const NEXT_WORD: usize = CHUNK_WORDS - 1;
-const SEGMENT_CHUNKS: usize = 4096;
-const NO_CHUNK: u32 = u32::MAX;
-
 /// Entries of one chunk.
-pub(super) const CHUNK_ENTRIES: usize = NEXT_WORD / ENTRY_WORDS;
+pub(super) const CHUNK_ENTRIES: usize = CHUNK_FULL as usize;
+
+/// The same, as slots count.
+const CHUNK_FULL: u16 = 64;
+const ENTRY_WORDS: usize = 3;
+const CHUNK_WORDS: usize = CHUNK_ENTRIES * ENTRY_WORDS;
+const SEGMENT_CHUNKS: usize = 1024;
+const NO_CHUNK: u32 = u32::MAX;
 
 /// Words rather than a struct, because a vector of zeroed integer arrays is allocated without being written.
 type Chunk = [u32; CHUNK_WORDS];
@@ -31,10 +34,41 @@ pub(super) struct Entry {
     pub(super) tick_low: u32,
 }
 
+/// A chunk apart from the arena.
+pub(super) struct ChunkCopy(Chunk);
+
+impl ChunkCopy {
+    /// Entry `index`.
+    #[inline]
+    pub(super) fn read(&self, index: usize) -> Entry {
+        entry_in(&self.0, index)
+    }
+}
+
+#[inline]
+fn entry_in(chunk: &Chunk, index: usize) -> Entry {
+    let [low, high, tick_low] = *chunk[index * ENTRY_WORDS..].first_chunk().expect("index in range");
+    Entry { key: u64::from(high) << 32 | u64::from(low), tick_low }
+}
+
+#[derive(Debug)]
+struct Segment {
+    chunks: Box<[Chunk; SEGMENT_CHUNKS]>,
+    /// The chunk after each, in its slot or in the free list.
+    next: Box<[u32; SEGMENT_CHUNKS]>,
+}
+
+impl Segment {
+    fn new() -> Self {
+        let chunks = vec![[0; CHUNK_WORDS]; SEGMENT_CHUNKS].into_boxed_slice();
+        Self { chunks: chunks.try_into().expect("the length fits"), next: Box::new([NO_CHUNK; SEGMENT_CHUNKS]) }
+    }
+}
+
 /// The pool of chunks.
 #[derive(Debug)]
 pub(super) struct Arena {
-    segments: Vec<Box<[Chunk; SEGMENT_CHUNKS]>>,
+    segments: Vec<Segment>,
     free: u32,
     /// Chunks that were never in use begin here.
     fresh: u32,
@@ -47,31 +81,40 @@ impl Arena {
 
     /// Bytes of all segments, used or not.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.segments.len() * size_of::<[Chunk; SEGMENT_CHUNKS]>()
+        let segment_bytes =
+            size_of::<Segment>() + size_of::<[Chunk; SEGMENT_CHUNKS]>() + size_of::<[u32; SEGMENT_CHUNKS]>();
+        self.segments.len() * segment_bytes
     }
 
     #[inline]
     fn chunk(&self, chunk: u32) -> &Chunk {
-        &self.segments[chunk as usize / SEGMENT_CHUNKS][chunk as usize % SEGMENT_CHUNKS]
+        &self.segments[chunk as usize / SEGMENT_CHUNKS].chunks[chunk as usize % SEGMENT_CHUNKS]
     }
 
     #[inline]
-    fn chunk_mut(&mut self, chunk: u32) -> &mut Chunk {
-        &mut self.segments[chunk as usize / SEGMENT_CHUNKS][chunk as usize % SEGMENT_CHUNKS]
+    fn next_mut(&mut self, chunk: u32) -> &mut u32 {
+        &mut self.segments[chunk as usize / SEGMENT_CHUNKS].next[chunk as usize % SEGMENT_CHUNKS]
+    }
+
+    /// A copy of `chunk`. Reading it at once lets the cache misses on its lines overlap.
+    #[inline]
+    pub(super) fn copy(&self, chunk: u32) -> ChunkCopy {
+        ChunkCopy(*self.chunk(chunk))
     }
 
     /// Entry `index` of `chunk`.
     #[inline]
     pub(super) fn read(&self, chunk: u32, index: usize) -> Entry {
-        let [low, high, tick_low] = *self.chunk(chunk)[index * ENTRY_WORDS..].first_chunk().expect("index in range");
-        Entry { key: u64::from(high) << 32 | u64::from(low), tick_low }
+        entry_in(self.chunk(chunk), index)
     }
 
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the halves of the key")]
     fn write(&mut self, chunk: u32, index: usize, entry: Entry) {
-        let words = self.chunk_mut(chunk)[index * ENTRY_WORDS..].first_chunk_mut().expect("index in range");
-        *words = [entry.key as u32, (entry.key >> 32) as u32, entry.tick_low];
+        let chunks = &mut self.segments[chunk as usize / SEGMENT_CHUNKS].chunks;
+        let words = &mut chunks[chunk as usize % SEGMENT_CHUNKS][index * ENTRY_WORDS..];
+        *words.first_chunk_mut().expect("index in range") =
+            [entry.key as u32, (entry.key >> 32) as u32, entry.tick_low];
     }
 
     #[inline]
@@ -80,15 +123,14 @@ impl Arena {
         if chunk == NO_CHUNK {
             return self.allocate_fresh();
         }
-        self.free = self.chunk(chunk)[NEXT_WORD];
+        self.free = *self.next_mut(chunk);
         chunk
     }
 
     #[cold]
     fn allocate_fresh(&mut self) -> u32 {
         if self.fresh as usize == self.segments.len() * SEGMENT_CHUNKS {
-            let segment = vec![[0; CHUNK_WORDS]; SEGMENT_CHUNKS].into_boxed_slice();
-            self.segments.push(segment.try_into().expect("the length is that of a segment"));
+            self.segments.push(Segment::new());
         }
         let chunk = self.fresh;
         assert!(chunk < NO_CHUNK, "chunk numbers have 32 bits");
@@ -98,12 +140,12 @@ impl Arena {
 
     #[inline]
     fn release(&mut self, chunk: u32) {
-        self.chunk_mut(chunk)[NEXT_WORD] = self.free;
+        *self.next_mut(chunk) = self.free;
         self.free = chunk;
     }
 }
 
-/// A queue of entries: 16 B, and one chunk for each 42 entries or part of them.
+/// A queue of entries: 16 B, and one chunk for each 64 entries or part of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot {
     first: u32,
@@ -128,9 +170,9 @@ impl Slot {
         if self.count == 0 {
             let chunk = arena.allocate();
             *self = Self { first: chunk, last: chunk, consumed: 0, filled: 0, count: 0 };
-        } else if usize::from(self.filled) == CHUNK_ENTRIES {
+        } else if self.filled == CHUNK_FULL {
             let chunk = arena.allocate();
-            arena.chunk_mut(self.last)[NEXT_WORD] = chunk;
+            *arena.next_mut(self.last) = chunk;
             self.last = chunk;
             self.filled = 0;
         }
@@ -143,7 +185,7 @@ impl Slot {
     #[inline]
     pub(super) fn front(&self, limit: usize) -> (u32, Range<usize>) {
         let start = usize::from(self.consumed);
-        let together = if self.first == self.last { self.filled } else { CHUNK_ENTRIES as u16 } - self.consumed;
+        let together = if self.first == self.last { self.filled } else { CHUNK_FULL } - self.consumed;
         let length = usize::from(together).min(self.count()).min(limit);
         (self.first, start..start + length)
     }
@@ -155,8 +197,8 @@ impl Slot {
         self.count -= u32::try_from(count).expect("a chunk holds few entries");
         if self.count == 0 {
             arena.release(self.first);
-        } else if usize::from(self.consumed) == CHUNK_ENTRIES {
-            let next = arena.chunk(self.first)[NEXT_WORD];
+        } else if self.consumed == CHUNK_FULL {
+            let next = *arena.next_mut(self.first);
             arena.release(self.first);
             self.first = next;
             self.consumed = 0;
@@ -169,7 +211,7 @@ mod tests {
     use super::{Arena, CHUNK_ENTRIES, Entry, SEGMENT_CHUNKS, Slot};
 
     fn entry(number: u64) -> Entry {
-        Entry { key: number << 30 | number, tick_low: number as u32 }
+        Entry { key: number << 30 | number, tick_low: u32::try_from(number).expect("few entries") }
     }
 
     fn pop(slot: &mut Slot, arena: &mut Arena, limit: usize) -> Vec<Entry> {

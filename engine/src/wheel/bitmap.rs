@@ -39,6 +39,7 @@ impl Bitmap {
 
     /// The first set position at or after `from`, going round the end once.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the number of a word is below 64")]
     pub(super) fn next_circular(&self, from: usize) -> Option<usize> {
         self.next_linear_in_word(from).or_else(|| {
             let start = from / 64 + 1;

@@ -20,7 +20,7 @@ pub(super) enum Sweep {
 }
 
 impl Wheel {
-    /// Examines about `limit` entries (up to a chunk of 42 more) and removes those that `is_live` calls dead, when
+    /// Examines about `limit` entries (up to a chunk of 64 more) and removes those that `is_live` calls dead, when
     /// enough are dead to be worth it; else it costs nothing. Returns whether a pass is unfinished.
     ///
     /// Dead entries never outnumber live ones (beyond the first 64 dead ones) if the owner calls it after each batch of
@@ -92,6 +92,7 @@ impl Wheel {
         is_live: &mut impl FnMut(u64, Armed) -> bool,
     ) -> usize {
         let ring = &mut self.rings[level];
+        let arena = if level == 0 { &mut self.near } else { &mut self.far };
         let slot = ring.slot_at(position);
         if slot.count() == 0 {
             return 0;
@@ -100,9 +101,9 @@ impl Wheel {
         let mut entries = [Entry::default(); CHUNK_ENTRIES];
         let entries = &mut entries[..range.len()];
         for (entry, index) in entries.iter_mut().zip(range) {
-            *entry = self.arena.read(chunk, index);
+            *entry = arena.read(chunk, index);
         }
-        ring.consume_at(&mut self.arena, position, entries.len());
+        ring.consume_at(arena, position, entries.len());
         // Sorting brings copies together: an owner that arms and cancels one deadline for ever must not fill the memory.
         entries.sort_unstable();
         let mut removed = 0;
@@ -111,7 +112,7 @@ impl Wheel {
             if previous == Some(entry) || !is_live(entry.key, Armed::of(entry.tick_low)) {
                 removed += 1;
             } else {
-                ring.push_at(&mut self.arena, position, entry);
+                ring.push_at(arena, position, entry);
             }
             previous = Some(entry);
         }

@@ -286,9 +286,9 @@ fn large_slots_are_cascaded_in_slices_before_they_are_due() {
     // One slot of each level above the lowest, 100,000 entries on distinct ticks of each.
     for level in 1..LEVELS {
         let mut wheel = Wheel::new(at_micros(START_MICROS));
-        let slot = (START_MICROS / TICK_MICROS >> SHIFTS[level]) + 5;
-        let start = slot << SHIFTS[level];
-        let spread = (1_u64 << SHIFTS[level]).min(1 << 22);
+        let slot = wheel.rings[level].number(START_MICROS / TICK_MICROS) + 5;
+        let start = wheel.rings[level].start(slot);
+        let spread = wheel.rings[level].start(1).min(1 << 22);
         let mut ticks: Vec<u64> = (0..100_000).map(|number| start + mix64(number) % spread).collect();
         for &tick in &ticks {
             wheel.insert(at_micros(tick * TICK_MICROS), tick);
