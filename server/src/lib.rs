@@ -1,0 +1,11 @@
+//! The server: it composes `engine`, `net` and `storage` into shards, and gives them sockets, files, time and a command line.
+//!
+//! Only this crate knows the operating system. Deliberately absent: decisions about jobs (engine), the protocol's state (net), what
+//! the log means (storage).
+
+pub mod certificates;
+pub mod config;
+pub mod data_directory;
+pub mod fatal;
+pub mod runtime;
+mod system;
