@@ -1,0 +1,383 @@
+//! A job's definition as programs write and read it: owned, with [`Duration`]s and [`Timestamp`]s.
+//!
+//! The byte encoding and the rules are those of [`tickwheel_wire::job`]; this is its friendly face. Durations are rounded down to
+//! the protocol's unit and saturate at its largest value, which the rules then refuse where it is out of range.
+
+use std::time::Duration;
+use tickwheel_wire::{
+    Timestamp,
+    job::{
+        JobSpec, JobSpecError, Misfire, Overlap, POOL_DEFAULT, Priority, RetryPolicy, START_TO_CLOSE_MS_DEFAULT,
+        ScheduleSpec,
+    },
+};
+
+/// When a job fires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Schedule {
+    /// By a cron expression of five fields (or `@daily` and kin) in an IANA zone.
+    Cron {
+        /// The expression.
+        expression: String,
+        /// The zone, such as `Europe/Berlin`.
+        zone: String,
+    },
+    /// At `anchor + k * every`.
+    Interval {
+        /// The interval, at least 1 ms.
+        every: Duration,
+        /// The time that the multiples are counted from; none: the time of submission.
+        anchor: Option<Timestamp>,
+    },
+    /// Once, at a time. A time in the past fires at once.
+    Once {
+        /// The time.
+        at: Timestamp,
+    },
+    /// Once, some time after the node has accepted it.
+    After {
+        /// The delay.
+        delay: Duration,
+    },
+}
+
+impl Schedule {
+    fn spec(&self) -> ScheduleSpec<'_> {
+        match self {
+            Self::Cron { expression, zone } => ScheduleSpec::Cron { expression, zone },
+            Self::Interval { every, anchor } => {
+                ScheduleSpec::Interval { every_us: micros(*every), anchor: anchor.unwrap_or(Timestamp::MAX) }
+            }
+            Self::Once { at } => ScheduleSpec::Once { at: *at },
+            Self::After { delay } => ScheduleSpec::After { delay_us: micros(*delay) },
+        }
+    }
+}
+
+impl From<ScheduleSpec<'_>> for Schedule {
+    fn from(spec: ScheduleSpec<'_>) -> Self {
+        match spec {
+            ScheduleSpec::Cron { expression, zone } => {
+                Self::Cron { expression: expression.to_owned(), zone: zone.to_owned() }
+            }
+            ScheduleSpec::Interval { every_us, anchor } => Self::Interval {
+                every: Duration::from_micros(every_us),
+                anchor: (!anchor.is_never()).then_some(anchor),
+            },
+            ScheduleSpec::Once { at } => Self::Once { at },
+            ScheduleSpec::After { delay_us } => Self::After { delay: Duration::from_micros(delay_us) },
+        }
+    }
+}
+
+/// A job's definition: what to run, when, and by which rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobDefinition {
+    /// Owner of the job.
+    pub tenant: String,
+    /// Unique in its tenant, 1 to 255 bytes.
+    pub name: String,
+    /// What the worker runs: it picks its handler by this name.
+    pub handler: String,
+    /// When it fires.
+    pub schedule: Schedule,
+    /// Bytes handed to the handler.
+    pub payload: Vec<u8>,
+    /// Which workers run it.
+    pub pool: String,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// How failed attempts are repeated.
+    pub retry: RetryPolicy,
+    /// Longest run of one attempt; none: without limit.
+    pub start_to_close: Option<Duration>,
+    /// Longest silence of a running attempt; none: no heartbeats are asked for.
+    pub heartbeat: Option<Duration>,
+    /// What happens to missed firings.
+    pub misfire: Misfire,
+    /// What happens when it is due while it runs.
+    pub overlap: Overlap,
+    /// Whether it starts paused.
+    pub paused: bool,
+}
+
+impl JobDefinition {
+    /// Decodes the protocol's encoding.
+    ///
+    /// # Errors
+    /// When the bytes are no definition, or hold a field that this version does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, JobSpecError> {
+        let spec = JobSpec::decode(bytes)?;
+        Ok(Self {
+            tenant: spec.tenant.to_owned(),
+            name: spec.name.to_owned(),
+            handler: spec.handler.to_owned(),
+            schedule: spec.schedule.into(),
+            payload: spec.payload.to_vec(),
+            pool: spec.pool.to_owned(),
+            priority: spec.priority,
+            retry: spec.retry,
+            start_to_close: optional_millis(spec.start_to_close_ms),
+            heartbeat: optional_millis(spec.heartbeat_ms),
+            misfire: spec.misfire,
+            overlap: spec.overlap,
+            paused: spec.paused,
+        })
+    }
+
+    /// The definition as the protocol carries it.
+    pub fn spec(&self) -> JobSpec<'_> {
+        JobSpec {
+            tenant: &self.tenant,
+            name: &self.name,
+            handler: &self.handler,
+            schedule: self.schedule.spec(),
+            payload: &self.payload,
+            pool: &self.pool,
+            priority: self.priority,
+            retry: self.retry,
+            start_to_close_ms: self.start_to_close.map_or(0, millis),
+            heartbeat_ms: self.heartbeat.map_or(0, millis),
+            misfire: self.misfire,
+            overlap: self.overlap,
+            paused: self.paused,
+        }
+    }
+}
+
+/// A submission: a definition in the making, and how it is to be submitted.
+///
+/// Only name, handler and a schedule are needed; [`crate::Client::submit`] checks the rules.
+///
+/// ```
+/// use std::time::Duration;
+/// use tickwheel_client::JobBuilder;
+///
+/// let nightly = JobBuilder::new("nightly-report").handler("report").cron("30 2 * * *").zone("Europe/Berlin");
+/// let poll = JobBuilder::new("poll").handler("poll").every(Duration::from_secs(10)).payload("https://example.org/feed");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct JobBuilder {
+    pub(crate) definition: JobDefinition,
+    pub(crate) scheduled: bool,
+    pub(crate) expected_revision: u64,
+    pub(crate) idempotency_key: Option<Vec<u8>>,
+    pub(crate) idempotency_window: Duration,
+}
+
+impl JobBuilder {
+    /// A job of this name, with every policy at its default. The tenant is that of the client.
+    pub fn new(name: impl Into<String>) -> Self {
+        let definition = JobDefinition {
+            tenant: String::new(),
+            name: name.into(),
+            handler: String::new(),
+            schedule: Schedule::Once { at: Timestamp::EPOCH },
+            payload: Vec::new(),
+            pool: POOL_DEFAULT.to_owned(),
+            priority: Priority::P1,
+            retry: RetryPolicy::default(),
+            start_to_close: optional_millis(START_TO_CLOSE_MS_DEFAULT),
+            heartbeat: None,
+            misfire: Misfire::FireOnce,
+            overlap: Overlap::Skip,
+            paused: false,
+        };
+        Self {
+            definition,
+            scheduled: false,
+            expected_revision: 0,
+            idempotency_key: None,
+            idempotency_window: Duration::ZERO,
+        }
+    }
+
+    /// What the worker runs: the name of its handler.
+    pub fn handler(mut self, handler: impl Into<String>) -> Self {
+        self.definition.handler = handler.into();
+        self
+    }
+
+    /// Another tenant than the client's.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.definition.tenant = tenant.into();
+        self
+    }
+
+    /// Fires when it says so, as one of the variants; the methods below are shorter.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.definition.schedule = schedule;
+        self.scheduled = true;
+        self
+    }
+
+    /// Fires by a cron expression, in UTC unless [`JobBuilder::zone`] follows.
+    pub fn cron(self, expression: impl Into<String>) -> Self {
+        self.schedule(Schedule::Cron { expression: expression.into(), zone: "UTC".to_owned() })
+    }
+
+    /// The IANA zone of the cron expression, given after it.
+    ///
+    /// # Panics
+    /// If the schedule is no cron expression.
+    pub fn zone(mut self, name: impl Into<String>) -> Self {
+        match &mut self.definition.schedule {
+            Schedule::Cron { zone, .. } => *zone = name.into(),
+            other => panic!("a zone belongs to a cron expression, not to {other:?}"),
+        }
+        self
+    }
+
+    /// Fires at a fixed interval, counted from the submission.
+    pub fn every(self, every: Duration) -> Self {
+        self.schedule(Schedule::Interval { every, anchor: None })
+    }
+
+    /// Fires once, at a time; at once if that is past.
+    pub fn at(self, at: Timestamp) -> Self {
+        self.schedule(Schedule::Once { at })
+    }
+
+    /// Fires once, some time after the node has accepted it.
+    pub fn after(self, delay: Duration) -> Self {
+        self.schedule(Schedule::After { delay })
+    }
+
+    /// Bytes handed to the handler. Default none.
+    pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+        self.definition.payload = payload.into();
+        self
+    }
+
+    /// Which workers run it. Default `standard`.
+    pub fn pool(mut self, pool: impl Into<String>) -> Self {
+        self.definition.pool = pool.into();
+        self
+    }
+
+    /// How urgent it is. Default P1.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.definition.priority = priority;
+        self
+    }
+
+    /// How failed attempts are repeated. Default: 3 attempts, after 1 s, 2 s, with 20 % jitter.
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.definition.retry = retry;
+        self
+    }
+
+    /// Longest run of one attempt; none: without limit. Default 1 h.
+    pub fn start_to_close(mut self, limit: Option<Duration>) -> Self {
+        self.definition.start_to_close = limit;
+        self
+    }
+
+    /// Longest silence of a running attempt; the worker library sends the signs of life by itself. Default: none asked for.
+    pub fn heartbeat(mut self, limit: Option<Duration>) -> Self {
+        self.definition.heartbeat = limit;
+        self
+    }
+
+    /// What happens to missed firings. Default `fire-once`.
+    pub fn misfire(mut self, misfire: Misfire) -> Self {
+        self.definition.misfire = misfire;
+        self
+    }
+
+    /// What happens when it is due while it runs. Default `skip`.
+    pub fn overlap(mut self, overlap: Overlap) -> Self {
+        self.definition.overlap = overlap;
+        self
+    }
+
+    /// Whether it starts paused. Default no.
+    pub fn paused(mut self, paused: bool) -> Self {
+        self.definition.paused = paused;
+        self
+    }
+
+    /// With an upsert: the revision that the job must have. Default: any.
+    pub fn expected_revision(mut self, revision: u64) -> Self {
+        self.expected_revision = revision;
+        self
+    }
+
+    /// Submissions with the same key within the window are one, whatever became of the sender meanwhile; at most 64 bytes.
+    /// Default: a random key per submission, so that the library itself may repeat it after a lost connection.
+    pub fn idempotency_key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// How long the key is remembered. Default 24 h.
+    pub fn idempotency_window(mut self, window: Duration) -> Self {
+        self.idempotency_window = window;
+        self
+    }
+
+    /// The definition so far.
+    pub const fn definition(&self) -> &JobDefinition {
+        &self.definition
+    }
+}
+
+impl From<JobDefinition> for JobBuilder {
+    fn from(definition: JobDefinition) -> Self {
+        Self { definition, scheduled: true, ..Self::new("") }
+    }
+}
+
+/// Whole milliseconds, saturating.
+pub(crate) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn optional_millis(millis: u32) -> Option<Duration> {
+    (millis != 0).then(|| Duration::from_millis(millis.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_survives_its_encoding() {
+        let schedules = [
+            Schedule::Cron { expression: "*/5 * * * *".to_owned(), zone: "Europe/Berlin".to_owned() },
+            Schedule::Interval { every: Duration::from_millis(1500), anchor: None },
+            Schedule::Interval { every: Duration::from_secs(1), anchor: Some(Timestamp::from_secs(7)) },
+            Schedule::Once { at: Timestamp::from_secs(9) },
+            Schedule::After { delay: Duration::from_secs(3) },
+        ];
+        for schedule in schedules {
+            let definition = JobBuilder::new("n")
+                .tenant("t")
+                .handler("h")
+                .schedule(schedule)
+                .payload("p")
+                .priority(Priority::P0)
+                .start_to_close(None)
+                .heartbeat(Some(Duration::from_secs(2)))
+                .paused(true)
+                .definition;
+            let mut bytes = Vec::new();
+            definition.spec().encode(&mut bytes);
+            assert_eq!(JobDefinition::decode(&bytes), Ok(definition));
+        }
+    }
+
+    #[test]
+    fn a_plain_definition_has_the_protocols_defaults() {
+        let built = JobBuilder::new("n").tenant("t").handler("h").at(Timestamp::from_secs(1));
+        let plain = JobSpec::new("t", "n", "h", ScheduleSpec::Once { at: Timestamp::from_secs(1) });
+        assert_eq!(built.definition.spec(), plain);
+    }
+}
