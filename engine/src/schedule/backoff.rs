@@ -118,7 +118,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_delay_lies_in_the_jitter_span_below_its_unjittered_value(
-            initial_ms: u32, multiplier_milli in 0u32..10_000, max_ms: u32, percent in 0u8..=100, attempt in 0u32..100, seed: u64
+            initial_ms: u32,
+            multiplier_milli in 0u32..10_000,
+            max_ms: u32,
+            percent in 0u8..=100,
+            attempt in 0u32..100,
+            seed: u64,
         ) {
             let backoff = Backoff { initial_ms, multiplier_milli, max_ms, jitter_percent: percent };
             let most_us = retry_delay(&Backoff { jitter_percent: 0, ..backoff }, attempt, seed).as_micros();

@@ -122,7 +122,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counting_agrees_with_stepping(every_us in 1_000u64..5_000, anchor_us in 0u64..50_000, from_us in 0u64..100_000, span_us in 0u64..100_000) {
+        fn counting_agrees_with_stepping(
+            every_us in 1_000u64..5_000,
+            anchor_us in 0u64..50_000,
+            from_us in 0u64..100_000,
+            span_us in 0u64..100_000,
+        ) {
             let interval = interval(every_us, anchor_us);
             let mut stepped = 0;
             let mut last = at(from_us);

@@ -6,7 +6,7 @@
 //! the calendar has a period of 400 years that is a whole number of weeks, and from [`CYCLE_START_S`] on every zone
 //! follows a yearly rule or none (the last explicit entries of the database, Morocco's, end in 2087).
 //!
-//! Memory: at most 13 KiB for a zone with daylight saving time, under 3 KiB for others.
+//! Memory: at most 13 KiB for a zone with daylight saving time, under 2 KiB for others, 2.4 MiB for all zones together.
 //!
 //! Deliberately absent: parsing of offsets such as `+02:00` as zone names, abbreviations, and any default zone.
 
@@ -234,12 +234,14 @@ mod tests {
     proptest! {
         #[test]
         fn changes_fall_where_jiff_has_them(zone_index in 0usize..500, at_s in 0..LAST_S) {
-            let name = TimeZoneDatabase::bundled().available().nth(zone_index).expect("more zones than that").to_string();
+            let database = TimeZoneDatabase::bundled();
+            let name = database.available().nth(zone_index).expect("more zones than that").to_string();
             prop_assume!(name != "Etc/Unknown");
-            let jiff_zone = TimeZoneDatabase::bundled().get(&name).expect("available");
+            let jiff_zone = database.get(&name).expect("available");
             let period = Zones::new().get(&name).expect("available").period_at(at_s);
             prop_assert!(period.start_s <= at_s && at_s < period.end_s);
-            let offset_s = |at_s| i64::from(jiff_zone.to_offset(Timestamp::from_second(at_s).expect("in range")).seconds());
+            let to_jiff = |at_s| Timestamp::from_second(at_s).expect("in range");
+            let offset_s = |at_s| i64::from(jiff_zone.to_offset(to_jiff(at_s)).seconds());
             if period.end_s < LAST_S {
                 prop_assert_eq!(offset_s(period.end_s - 1), period.offset_s);
                 prop_assert_ne!(offset_s(period.end_s), period.offset_s);

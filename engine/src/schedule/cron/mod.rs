@@ -12,8 +12,8 @@
 //!   `*/5 * * * *` runs every five minutes of elapsed time through a change; local times that are left out do not
 //!   fire, and local times that come twice fire twice.
 //! - Any other schedule (`30 2 * * *`, also `30 0-23 * * *`) fires once for each matching local time: at its first
-//!   occurrence if it comes twice (policy `first`), and right after the gap, at the first instant of the new offset, if it
-//!   is left out (policy `fire-after`). Several local times within one gap, and one that falls on its end, make one
+//!   occurrence if it comes twice (policy `first`), and right after the gap, at the first instant of the new offset, if
+//!   it is left out (policy `fire-after`). Several local times within one gap, and one that falls on its end, make one
 //!   fire.
 //!
 //! Invariants: fires are strictly ascending, on whole local minutes or at the end of a gap; the function is pure. A
@@ -39,6 +39,10 @@ use tickwheel_wire::Timestamp;
 const LAST_FIRE_S: i64 = 253_402_207_200;
 
 /// A compiled cron expression in a zone: 40 bytes, no heap memory of its own.
+///
+/// Where the clock is turned, a schedule whose hour field begins with `*` fires whenever the clock shows a matching
+/// minute, so by elapsed time; any other fires once per matching local time, at the first occurrence if it comes twice
+/// and right after the gap if it is left out (all of a gap together once).
 ///
 /// Equal when the masks and the zone are, however they were written: `@daily` equals `0 0 * * *`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

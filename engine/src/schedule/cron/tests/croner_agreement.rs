@@ -47,18 +47,34 @@ fn check(expression: &str, zone: &str, from_s: i64, count: usize) -> Result<(), 
 
 proptest! {
     #[test]
-    fn any_expression_in_utc(minute in star_or_list(0, 59), hour in star_or_list(0, 23), rest in days_and_month(), from_s in 0..4_000_000_000i64) {
+    fn any_expression_in_utc(
+        minute in star_or_list(0, 59),
+        hour in star_or_list(0, 23),
+        rest in days_and_month(),
+        from_s in 0..4_000_000_000i64,
+    ) {
         check(&format!("{minute} {hour} {rest}"), "UTC", from_s, 10)?;
     }
 
     #[test]
-    fn one_fixed_time_a_day_in_berlin_and_new_york(minute in 0..60, hour in 0..5, berlin: bool, from_s in 500_000_000..3_000_000_000i64) {
+    fn one_fixed_time_a_day_in_berlin_and_new_york(
+        minute in 0..60,
+        hour in 0..5,
+        berlin: bool,
+        from_s in 500_000_000..3_000_000_000i64,
+    ) {
         let zone = if berlin { "Europe/Berlin" } else { "America/New_York" };
         check(&format!("{minute} {hour} * * *"), zone, from_s, 400)?;
     }
 
     #[test]
-    fn every_hour_in_berlin_and_new_york(minute in star_or_list(0, 59), step in 1..5, berlin: bool, change in 0..2usize, lead_s in 0..20_000i64) {
+    fn every_hour_in_berlin_and_new_york(
+        minute in star_or_list(0, 59),
+        step in 1..5,
+        berlin: bool,
+        change in 0..2usize,
+        lead_s in 0..20_000i64,
+    ) {
         let (zone, changes_s) = if berlin {
             ("Europe/Berlin", [1_774_746_000, 1_792_890_000])
         } else {
