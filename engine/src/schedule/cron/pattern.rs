@@ -1,9 +1,9 @@
 //! Which local minutes a cron expression means, as one bit mask per field, and the search for the next one.
 //!
 //! Pure calendar: local minutes count from 1970-01-01T00:00 on the wall clock, and no zone is known here. A search
-//! looks at one day, then at whole months: [`Pattern::days_in_month`] gives all matching days of a month at once, so that
-//! the only loop runs over months (within a year by bit scan) and ends after at most 40 years, the longest wait of any
-//! pattern that fires at all (29 February on a given weekday, across 2100).
+//! looks at one day, then at whole months: [`Pattern::days_in_month`] gives all matching days of a month at once, so
+//! that the only loop runs over months (within a year by bit scan) and ends after at most 40 years, the longest wait of
+//! any pattern that fires at all (29 February on a given weekday, across 2100).
 //!
 //! Source: the matching rules are those of crontab(5).
 
