@@ -12,7 +12,6 @@
 //! for a whole window. So an idle node falls silent.
 
 use super::{Dispatcher, LoanMessage, PoolId, PoolSet, WorkerHandle, class::Origin, loans::signed};
-use std::cmp::Reverse;
 use tickwheel_wire::ShardId;
 
 /// Turns between two looks at what may settle slowly. A power of two.
@@ -38,8 +37,10 @@ pub(super) struct Standing {
     /// When it was last served, as a count of servings.
     served: u64,
     wants: bool,
-    /// Whether something can be taken from it.
-    gives: bool,
+    /// How many of this shard's workers' slots can be taken from it.
+    gives: u32,
+    /// How many are being taken from it already.
+    leaving: u32,
 }
 
 impl Dispatcher {
@@ -86,7 +87,8 @@ impl Dispatcher {
             elsewhere: borrowed,
             served: home.served,
             wants: self.ready.count_in(pool) > 0,
-            gives: own > home.owed(),
+            gives: own.saturating_sub(home.owed()),
+            leaving: home.owed(),
         }
     }
 
@@ -99,7 +101,8 @@ impl Dispatcher {
             elsewhere: state.elsewhere,
             served: state.served,
             wants: state.wanted > 0,
-            gives: state.lent > state.recalled,
+            gives: state.recallable(),
+            leaving: state.recalled,
         })
     }
 
@@ -123,6 +126,7 @@ impl Dispatcher {
     fn distribute_aside(&mut self) {
         let mut workers = std::mem::take(&mut self.loans.aside);
         for handle in workers.drain(..) {
+            self.trim_aside(handle);
             while let Some((pools, slots)) = self.workers.get(handle).map(|worker| (worker.pools, worker.aside)) {
                 let one = 1.min(signed(slots));
                 match self.neediest(pools) {
@@ -143,6 +147,14 @@ impl Dispatcher {
         self.loans.aside = workers;
     }
 
+    /// Takes away what is set aside beyond the worker's capacity.
+    fn trim_aside(&mut self, handle: WorkerHandle) {
+        let Some(worker) = self.workers.get(handle) else { return };
+        let slots = worker.aside.min(worker.excess());
+        self.workers.set_aside(handle, -signed(slots));
+        self.workers.remove_slots(handle, slots);
+    }
+
     fn forget_satisfied(&mut self) {
         for pool in self.loans.wanting.iter() {
             let place = usize::from(pool.0);
@@ -154,16 +166,14 @@ impl Dispatcher {
 
     /// Lends free slots, those that would run an execution at once before the others, and spread over the workers.
     fn lend_free(&mut self, pool: PoolId) {
-        if self.ready.count_in(pool) > 0 {
-            return;
-        }
         for _ in 0..LOANS_PER_TURN_MAX {
             let Some(handle) = self.workers.choose(pool) else { return };
             let Some(Standing { party: Party::Peer(peer), .. }) = self.poorest_peer(pool) else { return };
             let wanting = self.siblings().filter_map(|peer| self.peer_standing(peer, pool)).filter(|peer| peer.wants);
             let wanting = u32::try_from(wanting.count()).expect("there are few shards");
             let worker = self.workers.get(handle).expect("it was just chosen");
-            if worker.origin.is_none() {
+            // What this shard itself has waiting for the worker, for whatever pool, takes its slots first.
+            if worker.origin.is_none() && worker.pools.and(self.ready.waiting()).is_empty() {
                 let slots = worker.free_of_tier().div_ceil(wanting).min(self.loans.peer_pool(peer, pool).wanted);
                 self.lend(handle, peer, pool, slots);
             }
@@ -195,7 +205,7 @@ impl Dispatcher {
         let mut standings = std::mem::take(&mut self.loans.standings);
         standings.push(self.home_standing(pool));
         standings.extend(self.siblings().filter_map(|peer| self.peer_standing(peer, pool)));
-        self.relieve_starving(pool, &mut standings);
+        self.relieve_starving(pool, &standings);
         if window_ends {
             self.shrink_gap(pool, &standings);
         }
@@ -203,27 +213,24 @@ impl Dispatcher {
         self.loans.standings = standings;
     }
 
-    fn relieve_starving(&mut self, pool: PoolId, standings: &mut [Standing]) {
+    /// Where somebody has nothing, everybody is to give what comes free next: nobody knows whose execution is short. What
+    /// comes too late goes back to whoever has the fewest.
+    fn relieve_starving(&mut self, pool: PoolId, standings: &[Standing]) {
         let starving = standings.iter().filter(|standing| standing.wants && standing.total == 0).count();
-        let incoming = self.loans.home_pool(pool).incoming as usize;
-        for _ in incoming..starving {
-            let givers = standings.iter_mut().filter(|standing| standing.gives && standing.total > 0);
-            let richest = givers.max_by_key(|standing| (standing.total, Reverse(standing.served)));
-            let Some(richest) = richest else {
-                self.call_back_serving(pool);
-                continue;
-            };
-            match richest.party {
-                Party::Home => self.owe(pool, 1, 0),
-                Party::Peer(peer) => {
-                    self.call_back_from(peer, pool, 1);
-                }
+        let starving = u32::try_from(starving).expect("there are few shards");
+        let mut is_given = false;
+        for standing in standings {
+            let slots = starving.saturating_sub(standing.leaving).min(standing.gives);
+            is_given |= standing.gives + standing.leaving > 0;
+            match standing.party {
+                _ if slots == 0 => {}
+                Party::Home => self.owe(pool, slots, 0),
+                Party::Peer(peer) => self.call_back(peer, pool, slots),
             }
-            let party = richest.party;
-            *richest = match party {
-                Party::Home => self.home_standing(pool),
-                Party::Peer(peer) => self.peer_standing(peer, pool).unwrap_or(Standing { gives: false, ..*richest }),
-            };
+        }
+        if !is_given {
+            let incoming = self.loans.home_pool(pool).incoming;
+            (incoming..starving).for_each(|_| self.call_back_serving(pool));
         }
     }
 
@@ -237,34 +244,17 @@ impl Dispatcher {
     /// Moves half of the difference between the richest and the poorest, less when several homes may do so at once.
     fn shrink_gap(&mut self, pool: PoolId, standings: &[Standing]) {
         let poorest = standings.iter().filter(|standing| standing.wants).min_by_key(|standing| standing.total);
-        let richest = standings.iter().filter(|standing| standing.gives).max_by_key(|standing| standing.total);
+        let richest = standings.iter().filter(|standing| standing.gives > 0).max_by_key(|standing| standing.total);
         let (Some(poorest), Some(richest)) = (poorest, richest) else { return };
         let homes = u32::try_from(self.loans.peers.len() - 1).expect("there are few shards");
         let others_lend = poorest.elsewhere > 0 || richest.elsewhere > 0;
         let step = richest.total.saturating_sub(poorest.total) / if others_lend { 2 * homes } else { 2 };
-        let step = step.saturating_sub(self.loans.home_pool(pool).incoming);
+        let step = step.saturating_sub(standings.iter().map(|standing| standing.leaving).sum());
         match richest.party {
             _ if step == 0 => {}
             Party::Home => self.owe(pool, 0, step),
-            Party::Peer(peer) => {
-                self.call_back_from(peer, pool, step);
-            }
+            Party::Peer(peer) => self.call_back(peer, pool, step),
         }
-    }
-
-    /// Calls back up to `slots` of what a sibling has for `pool`, the oldest loans first; how many.
-    fn call_back_from(&mut self, peer: ShardId, pool: PoolId, slots: u32) -> u32 {
-        let mut called = 0;
-        for _ in 0..LOANS_PER_TURN_MAX.min(self.loans.peer_pool(peer, pool).loans.len()) {
-            let handle = self.loans.peer_pool(peer, pool).loans[0];
-            called += self.call_back(handle, peer, pool, slots - called);
-            if called == slots {
-                break;
-            }
-            // All of this loan is called back: the next one comes to the front.
-            self.loans.peer_pool(peer, pool).loans.rotate_left(1);
-        }
-        called
     }
 
     /// Calls back one slot that serves `pool` but was lent for another one.
@@ -276,7 +266,7 @@ impl Dispatcher {
                 for loan_index in 0..LOANS_PER_TURN_MAX.min(loans.len()) {
                     let handle = self.loans.peer_pool(peer, lent_for).loans[loan_index];
                     let serves = self.workers.get(handle).is_some_and(|worker| worker.pools.contains(pool));
-                    if serves && self.call_back(handle, peer, lent_for, 1) == 1 {
+                    if serves && self.call_worker_back(handle, peer, lent_for, 1) == 1 {
                         return;
                     }
                 }
@@ -342,9 +332,29 @@ impl Dispatcher {
             if window_ends {
                 slots.borrowed_free_low = free;
             }
+            if self.ready.count_in(pool) > 0 {
+                continue;
+            }
+            if self.loans.called.contains(pool) {
+                self.give_called_back(pool);
+            }
             let idle = if self.loans.wanting.contains(pool) { free } else { low * u32::from(window_ends) };
-            if idle > 0 && self.ready.count_in(pool) == 0 {
+            if idle > 0 {
                 self.give_idle_back(pool, idle);
+            }
+        }
+    }
+
+    /// Gives back what was called back and is idle; what is busy follows when it is released.
+    fn give_called_back(&mut self, pool: PoolId) {
+        self.loans.called.remove(pool);
+        for place in 0..self.loans.borrowed_of[usize::from(pool.0)].len() {
+            let handle = self.loans.borrowed_of[usize::from(pool.0)][place];
+            let worker = self.workers.get(handle).expect("borrowed workers are in the table");
+            let Origin { home, .. } = worker.origin.expect("it is borrowed");
+            let slots = worker.free().min(self.loans.peer_pool(home, pool).called_back);
+            if slots > 0 {
+                self.give_unneeded_back(handle, slots);
             }
         }
     }

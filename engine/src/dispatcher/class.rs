@@ -257,7 +257,8 @@ pub enum LoanMessage {
         /// How many slots of the pool the sender has already, but for those it has from the receiver.
         elsewhere: u32,
     },
-    /// Home to borrower: use `slots` more slots of `worker`, for executions of `pool` only.
+    /// Home to borrower: use `slots` more slots of `worker`, for executions of `pool` only. `recalled` slots of those lent
+    /// for the pool are to come back, as after [`LoanMessage::Recall`].
     Grant {
         /// The worker, as its home names it.
         worker: WorkerHandle,
@@ -267,9 +268,19 @@ pub enum LoanMessage {
         pool: PoolId,
         /// How many more.
         slots: u32,
+        /// How many are called back already.
+        recalled: u32,
     },
-    /// Home to borrower: give `slots` slots back, at once where idle, else after the execution that runs on it.
+    /// Home to borrower: of what was lent for `pool`, give `slots` slots back, whichever are free first; one that
+    /// something waits for is used once more.
     Recall {
+        /// The pool.
+        pool: PoolId,
+        /// How many.
+        slots: u32,
+    },
+    /// Home to borrower: the same for slots of one worker.
+    RecallWorker {
         /// The worker, as its home names it.
         worker: WorkerHandle,
         /// The pool.

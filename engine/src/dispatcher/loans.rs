@@ -29,8 +29,10 @@ pub(super) struct PeerPool {
     pub elsewhere: u32,
     /// As home: how many slots it has from here.
     pub lent: u32,
-    /// As home: how many of those were called back.
+    /// As home: how many of those were called back, of whichever worker.
     pub recalled: u32,
+    /// As home: how many were called back worker by worker.
+    pub recalled_loans: u32,
     /// As home: when it was last served, as a count of servings.
     pub served: u64,
     /// As home: the workers lent to it, in the order of the loans.
@@ -43,12 +45,26 @@ pub(super) struct PeerPool {
     pub asked: u32,
     /// As borrower: how many slots of the sibling's workers are here.
     pub borrowed: u32,
+    /// As borrower: how many of those the sibling wants back, whichever are free first.
+    pub called_back: u32,
 }
 
 impl PeerPool {
     /// How many slots the sibling will have once what was called back has come.
     pub const fn total(&self) -> u32 {
-        self.elsewhere + self.lent - self.recalled
+        self.elsewhere + self.lent - self.recalled - self.recalled_loans
+    }
+
+    /// How many slots it has that were not called back.
+    pub const fn recallable(&self) -> u32 {
+        self.lent - self.recalled - self.recalled_loans
+    }
+
+    /// Counts slots that are out no longer, `recalled_loans` of them called back by their worker.
+    fn count_in(&mut self, slots: u32, recalled_loans: u32) {
+        self.lent -= slots;
+        self.recalled_loans -= recalled_loans;
+        self.recalled = self.recalled.saturating_sub(slots - recalled_loans).min(self.lent - self.recalled_loans);
     }
 }
 
@@ -76,7 +92,7 @@ pub(super) struct HomePool {
     pub served: u64,
     /// Slots that siblings have of workers that serve this pool, for whatever pool.
     pub away: u32,
-    /// How many of those were called back.
+    /// How many of those were called back worker by worker.
     pub incoming: u32,
 }
 
@@ -104,6 +120,8 @@ pub(super) struct LoanBook {
     pub owing: PoolSet,
     /// Pools for which this shard asked siblings.
     pub told: PoolSet,
+    /// Pools for which siblings called slots back that may be idle here.
+    pub called: PoolSet,
     /// Pools for which this shard may have borrowed workers.
     pub borrowing: PoolSet,
     /// Workers with slots set aside.
@@ -131,6 +149,7 @@ impl LoanBook {
             wanting: PoolSet::EMPTY,
             owing: PoolSet::EMPTY,
             told: PoolSet::EMPTY,
+            called: PoolSet::EMPTY,
             borrowing: PoolSet::EMPTY,
             aside: Vec::new(),
             returning: Vec::new(),
@@ -158,15 +177,23 @@ impl LoanBook {
         &mut self.home[place]
     }
 
-    /// Puts a message into the outbox; grants of one loan that follow each other become one.
+    /// Puts a message into the outbox; what concerns the loan of the last grant becomes part of it.
     pub fn say(&mut self, peer: ShardId, message: LoanMessage) {
         let outbox = &mut self.peers[usize::from(peer.0)].outbox;
-        if let LoanMessage::Grant { worker, pool, slots, .. } = message
-            && let Some(LoanMessage::Grant { worker: last, pool: last_pool, slots: sum, .. }) = outbox.back_mut()
-            && (*last, *last_pool) == (worker, pool)
+        if let Some(LoanMessage::Grant { worker: last, pool: last_pool, slots: granted, recalled, .. }) =
+            outbox.back_mut()
         {
-            *sum += slots;
-            return;
+            let sum = match message {
+                LoanMessage::Grant { worker, pool, slots, .. } if (*last, *last_pool) == (worker, pool) => {
+                    Some((granted, slots))
+                }
+                LoanMessage::Recall { pool, slots } if *last_pool == pool => Some((recalled, slots)),
+                _ => None,
+            };
+            if let Some((sum, slots)) = sum {
+                *sum += slots;
+                return;
+            }
         }
         outbox.push_back(message);
     }
@@ -222,11 +249,13 @@ impl Dispatcher {
                     self.loans.wanting.insert(pool);
                 }
             }
-            LoanMessage::Grant { worker, session, pool, slots } => {
+            LoanMessage::Grant { worker, session, pool, slots, recalled } => {
                 self.borrow(Origin { home: from, worker, pool }, session, slots);
+                self.called_back(from, pool, recalled);
             }
-            LoanMessage::Recall { worker, pool, slots } => {
-                self.called_back(Origin { home: from, worker, pool }, slots);
+            LoanMessage::Recall { pool, slots } => self.called_back(from, pool, slots),
+            LoanMessage::RecallWorker { worker, pool, slots } => {
+                self.worker_called_back(Origin { home: from, worker, pool }, slots);
             }
             LoanMessage::Return { worker, pool, slots } => self.returned(from, worker, pool, slots),
             LoanMessage::Gone { worker, pool } => self.forget_borrowed(Origin { home: from, worker, pool }),
@@ -261,7 +290,16 @@ impl Dispatcher {
         Some(handle)
     }
 
-    fn called_back(&mut self, origin: Origin, slots: u32) {
+    fn called_back(&mut self, home: ShardId, pool: PoolId, slots: u32) {
+        let state = self.loans.peer_pool(home, pool);
+        // What is not here any more is on its way back already.
+        state.called_back = (state.called_back + slots).min(state.borrowed);
+        if state.called_back > 0 {
+            self.loans.called.insert(pool);
+        }
+    }
+
+    fn worker_called_back(&mut self, origin: Origin, slots: u32) {
         // Without an entry all of it is on its way back already.
         let Some(handle) = self.loans.borrowed.get(&origin).copied() else { return };
         let worker = self.workers.get_mut(handle).expect("borrowed workers are in the table");
@@ -291,8 +329,7 @@ impl Dispatcher {
         self.set_aside(handle, slots - retired);
         self.loans.count_out(pools, -signed(slots), -signed(recalled));
         let peer = self.loans.peer_pool(from, pool);
-        peer.lent -= slots;
-        peer.recalled -= recalled;
+        peer.count_in(slots, recalled);
         if ended {
             peer.loans.retain(|worker| *worker != handle);
         }
@@ -308,7 +345,9 @@ impl Dispatcher {
     fn forget_borrowed(&mut self, origin: Origin) {
         let Some(handle) = self.loans.borrowed.get(&origin).copied() else { return };
         let slots = self.workers.get(handle).expect("borrowed workers are in the table").slots;
-        self.loans.peer_pool(origin.home, origin.pool).borrowed -= slots;
+        let state = self.loans.peer_pool(origin.home, origin.pool);
+        state.borrowed -= slots;
+        state.called_back = state.called_back.min(state.borrowed);
         self.drop_borrowed(origin, handle);
     }
 
@@ -321,8 +360,9 @@ impl Dispatcher {
     /// Decides what becomes of a slot that was just freed.
     pub(super) fn reuse(&mut self, handle: WorkerHandle) {
         let worker = self.workers.get(handle).expect("the caller looked the worker up");
-        if worker.origin.is_some() {
-            if worker.recalled > 0 {
+        if let Some(origin) = worker.origin {
+            let is_recalled = worker.recalled > 0;
+            if is_recalled || self.loans.peer_pool(origin.home, origin.pool).called_back > 0 {
                 return self.give_back(handle, 1);
             }
         } else if worker.excess() > 0 {
@@ -336,10 +376,6 @@ impl Dispatcher {
 
     /// Sets a slot aside for the siblings, who are owed one in `pool`.
     fn pay(&mut self, handle: WorkerHandle, pool: PoolId) {
-        let serving = self.loans.next_serving();
-        for served in self.workers.get(handle).expect("the caller looked the worker up").pools.iter() {
-            self.loans.home_pool(served).served = serving;
-        }
         let home = self.loans.home_pool(pool);
         let owed = if home.owed_starving > 0 { &mut home.owed_starving } else { &mut home.owed_surplus };
         *owed -= 1;
@@ -353,11 +389,13 @@ impl Dispatcher {
     pub(super) fn give_back(&mut self, handle: WorkerHandle, slots: u32) {
         self.workers.remove_slots(handle, slots);
         let worker = self.workers.get_mut(handle).expect("the caller looked the worker up");
-        worker.recalled -= slots.min(worker.recalled);
-        worker.recalled = worker.recalled.min(worker.slots);
+        let recalled = slots.min(worker.recalled);
+        worker.recalled = (worker.recalled - recalled).min(worker.slots);
         worker.returning += slots;
         let origin = worker.origin.expect("only borrowed slots are given back");
-        self.loans.peer_pool(origin.home, origin.pool).borrowed -= slots;
+        let state = self.loans.peer_pool(origin.home, origin.pool);
+        state.borrowed -= slots;
+        state.called_back = state.called_back.saturating_sub(slots - recalled).min(state.borrowed);
         self.note_returning(handle);
     }
 
@@ -390,21 +428,32 @@ impl Dispatcher {
         if is_new {
             peer.loans.push_back(handle);
         }
-        self.loans.say(to, LoanMessage::Grant { worker: handle, session, pool, slots });
+        self.loans.say(to, LoanMessage::Grant { worker: handle, session, pool, slots, recalled: 0 });
+    }
+
+    /// Calls back slots lent to a sibling for a pool, of whichever worker.
+    pub(super) fn call_back(&mut self, peer: ShardId, pool: PoolId, slots: u32) {
+        let state = self.loans.peer_pool(peer, pool);
+        let slots = slots.min(state.recallable());
+        if slots > 0 {
+            state.recalled += slots;
+            self.loans.say(peer, LoanMessage::Recall { pool, slots });
+        }
     }
 
     /// Calls back up to `slots` slots of one loan; how many.
-    pub(super) fn call_back(&mut self, handle: WorkerHandle, peer: ShardId, pool: PoolId, slots: u32) -> u32 {
+    pub(super) fn call_worker_back(&mut self, handle: WorkerHandle, peer: ShardId, pool: PoolId, slots: u32) -> u32 {
         let worker = self.workers.get_mut(handle).expect("lent workers are in the table");
         let loan = worker.loans.iter_mut().find(|loan| loan.peer == peer && loan.pool == pool);
         let loan = loan.expect("the loan is in the book");
-        let slots = slots.min(loan.slots - loan.recalled);
+        let state = self.loans.peer_pool(peer, pool);
+        let slots = slots.min(loan.slots - loan.recalled).min(state.recallable());
         if slots > 0 {
             loan.recalled += slots;
+            state.recalled_loans += slots;
             let pools = worker.pools;
             self.loans.count_out(pools, 0, signed(slots));
-            self.loans.peer_pool(peer, pool).recalled += slots;
-            self.loans.say(peer, LoanMessage::Recall { worker: handle, pool, slots });
+            self.loans.say(peer, LoanMessage::RecallWorker { worker: handle, pool, slots });
         }
         slots
     }
@@ -416,8 +465,7 @@ impl Dispatcher {
         for Loan { peer, pool, slots, recalled } in std::mem::take(&mut worker.loans) {
             self.loans.count_out(pools, -signed(slots), -signed(recalled));
             let state = self.loans.peer_pool(peer, pool);
-            state.lent -= slots;
-            state.recalled -= recalled;
+            state.count_in(slots, recalled);
             state.loans.retain(|worker| *worker != handle);
             self.loans.gone.push_back((peer, LoanMessage::Gone { worker: handle, pool }));
         }
@@ -440,7 +488,7 @@ impl Dispatcher {
         let mut rest = worker.excess().saturating_sub(recalled);
         for place in 0..worker.loans.len() {
             let Loan { peer, pool, .. } = self.workers.get(handle).expect("it was there").loans[place];
-            rest -= self.call_back(handle, peer, pool, rest);
+            rest -= self.call_worker_back(handle, peer, pool, rest);
         }
     }
 }

@@ -18,8 +18,14 @@
 
 mod balance;
 mod class;
+#[cfg(test)]
+mod loan_tests;
 mod loans;
+#[cfg(test)]
+mod model;
 mod ready;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 pub use class::{

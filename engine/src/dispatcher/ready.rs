@@ -215,6 +215,11 @@ impl ReadyQueues {
         self.waiting
     }
 
+    #[cfg(test)]
+    pub const fn chunk_count(&self) -> u32 {
+        self.chunks.unused
+    }
+
     pub const fn count(&self) -> u32 {
         self.count
     }
