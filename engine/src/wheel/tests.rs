@@ -24,9 +24,9 @@ struct Checked {
 }
 
 impl Checked {
-    fn new() -> Self {
+    fn new(moves_per_call: usize) -> Self {
         Self {
-            wheel: Wheel::new(at_micros(START_MICROS)),
+            wheel: Wheel { moves_per_call, ..Wheel::new(at_micros(START_MICROS)) },
             now_micros: START_MICROS,
             entries: BTreeMap::new(),
             live: BTreeMap::new(),
@@ -65,7 +65,7 @@ impl Checked {
         let more = self.wheel.expire(at_micros(self.now_micros), limit, &mut |key, armed| delivered.push((key, armed)));
         assert!(delivered.len() <= limit, "deliveries are bounded");
         let moved = self.wheel.moved_count() - moved_before;
-        assert!(moved <= (2 * limit + MOVES_PER_CALL) as u64, "moves are bounded, not {moved}");
+        assert!(moved <= (2 * limit + self.wheel.moves_per_call) as u64, "moves are bounded, not {moved}");
         self.work_since_purge += delivered.len();
         for (key, armed) in delivered {
             self.take_first_due(key, armed);
@@ -205,8 +205,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_entry_is_delivered_once_in_order_and_never_early(steps in prop::collection::vec(step(), 1..150)) {
-        let mut checked = Checked::new();
+    fn every_entry_is_delivered_once_in_order_and_never_early(
+        moves_per_call in prop_oneof![1_usize..4, Just(MOVES_PER_CALL)],
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
+        let mut checked = Checked::new(moves_per_call);
         for (step, purge) in steps {
             run(&mut checked, step);
             checked.check();
@@ -224,7 +227,7 @@ proptest! {
 
 #[test]
 fn dead_entries_never_outnumber_live_ones_when_the_owner_purges() {
-    let mut checked = Checked::new();
+    let mut checked = Checked::new(MOVES_PER_CALL);
     let keys = 2_000;
     let mut dead_max = 0;
     for round in 0..200_000_u64 {
