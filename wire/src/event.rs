@@ -4,7 +4,7 @@
 //! event carries everything that was decided (the next fire time above all), so that applying it decides nothing and needs
 //! no zone database. Sequence numbers, generations of slots and the like that follow from the state are not repeated.
 //!
-//! The kinds that every execution writes are fixed and small: `Dispatched` takes 36 bytes, `Completed` 46. Firing itself
+//! The kinds that every execution writes are fixed and small: `Dispatched` takes 38 bytes, `Completed` 47. Firing itself
 //! has no event: a job's next fire time stays the scheduled time of its next undispatched firing.
 //!
 //! Times that are [`Timestamp::MAX`] mean "never". A fire sequence is given by its low 32 bits; the partition knows the
@@ -48,12 +48,10 @@ fixed_layout! {
         pub token: Token,
         /// The job's next fire time from now on.
         pub next_fire: Timestamp,
-        /// From the scheduled time to the dispatch, in microseconds, saturating at `u32::MAX`.
-        pub delay_us: u32,
+        /// When.
+        pub at: Timestamp,
         /// Whether the execution was asked for by a trigger, not by the schedule.
         pub triggered: bool,
-        /// Reserved, 0.
-        pub reserved: u16,
     }
 }
 
@@ -80,6 +78,8 @@ fixed_layout! {
         pub run_us: u32,
         /// When it ended.
         pub finished_at: Timestamp,
+        /// Whether its worker said so, which it may repeat.
+        pub reported: bool,
     }
 }
 
@@ -185,8 +185,8 @@ variable_layout! {
     }
 }
 
-const _: () = assert!(Dispatched::BYTES + 1 == 36, "the length is part of the log's format");
-const _: () = assert!(AttemptEnd::BYTES + 1 == 46, "the length is part of the log's format");
+const _: () = assert!(Dispatched::BYTES + 1 == 38, "the length is part of the log's format");
+const _: () = assert!(AttemptEnd::BYTES + 1 == 47, "the length is part of the log's format");
 
 mod kind {
     pub const JOB_CREATED: u8 = 1;
@@ -349,6 +349,7 @@ mod tests {
             delay_us: 40,
             run_us: 50,
             finished_at: Timestamp::from_secs(6),
+            reported: true,
         }
     }
 
@@ -388,9 +389,8 @@ mod tests {
             fire_sequence: 8,
             token: Token(11),
             next_fire: Timestamp::from_secs(61),
-            delay_us: 300,
+            at: Timestamp::from_secs(62),
             triggered: false,
-            reserved: 0,
         };
         vec![
             Event::JobCreated(created),

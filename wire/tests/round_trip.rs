@@ -5,7 +5,7 @@ use tickwheel_wire::{
     DecodeError, FireSequence, JobId, PartitionId, Timestamp, Token,
     frame::{
         Frame, FrameHeader, FrameType,
-        request::{SubmitJob, SubmitMode},
+        request::{Counters, SubmitJob, SubmitMode},
         session::{RefusalCode, Refused},
         work::{Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
@@ -77,6 +77,17 @@ fn a_dispatch_carries_its_texts_behind_the_head() {
     };
     let dispatch = Dispatch { head, tenant: "acme", name: "nightly", handler: "exec", payload: &[1, 2] };
     check(&dispatch, &mut Vec::new());
+}
+
+#[test]
+fn counters_are_read_by_name() {
+    let mut counters = Vec::new();
+    Counters::push(&mut counters, "turns", 7);
+    Counters::push(&mut counters, "sends", 9);
+    let whole = Counters { request_id: 1, shard: 2, counters: &counters };
+    assert_eq!(whole.entries().collect::<Vec<_>>(), [Ok(("turns", 7)), Ok(("sends", 9))]);
+    let cut = Counters { counters: &counters[..counters.len() - 1], ..whole };
+    assert!(cut.entries().any(|entry| entry.is_err()));
 }
 
 #[test]

@@ -74,6 +74,8 @@ wire_enum! {
         Watch = 0x0108 => "watch",
         /// [`request::Unwatch`]
         Unwatch = 0x0109 => "unwatch",
+        /// [`request::ReadCounters`]
+        ReadCounters = 0x010A => "read-counters",
         /// [`request::Submitted`]
         Submitted = 0x0201 => "submitted",
         /// [`request::Done`]
@@ -84,6 +86,8 @@ wire_enum! {
         PageEnd = 0x0204 => "page-end",
         /// [`request::ExecutionView`]
         ExecutionView = 0x0205 => "execution-view",
+        /// [`request::Counters`]
+        Counters = 0x0206 => "counters",
         /// [`work::Attach`]
         Attach = 0x0301 => "attach",
         /// [`work::Attached`]

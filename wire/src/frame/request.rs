@@ -5,7 +5,7 @@
 
 use super::variable_frame;
 use crate::{
-    FireSequence, JobId, PartitionId, Timestamp, Token,
+    DecodeError, FireSequence, JobId, PartitionId, Reader, Timestamp, Token, Writer,
     layout::{variable_layout, wire_enum},
 };
 
@@ -176,6 +176,52 @@ variable_layout! {
 }
 
 variable_layout! {
+    /// Asks what the session's own shard has counted since its start; for admins. Answer: [`Counters`].
+    pub struct ReadCounters {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+    }
+}
+
+variable_layout! {
+    /// What a shard has counted since its start.
+    pub struct Counters<'a> {
+        /// The request.
+        pub request_id: u64,
+        /// The shard.
+        pub shard: u16,
+        /// For each counter its name (as a string field) and its value (`u64`), in no particular order.
+        pub counters: &'a [u8],
+    }
+}
+
+impl<'a> Counters<'a> {
+    /// Appends a counter to the bytes of [`Counters::counters`].
+    pub fn push(counters: &mut Vec<u8>, name: &str, value: u64) {
+        Writer::new(counters).str(name).u64(value);
+    }
+
+    /// The counters by name.
+    ///
+    /// # Errors
+    /// When the bytes end within a counter.
+    pub fn entries(&self) -> impl Iterator<Item = Result<(&'a str, u64), DecodeError>> {
+        let mut input = Reader::new(self.counters);
+        std::iter::from_fn(move || {
+            if input.is_empty() {
+                return None;
+            }
+            let mut next = || Ok((input.str("name")?, input.u64("value")?));
+            let entry: Result<_, DecodeError> = next();
+            if entry.is_err() {
+                input = Reader::new(&[]);
+            }
+            Some(entry)
+        })
+    }
+}
+
+variable_layout! {
     /// The job is durable.
     pub struct Submitted {
         /// The request.
@@ -308,5 +354,5 @@ variable_layout! {
 
 variable_frame! {
     SubmitJob<'a> JobCommand<'a> JobByName<'a> ListJobs<'a> ListExecutions<'a> ExecutionById CancelExecution Watch<'a> Unwatch
-    Submitted Done JobView<'a> PageEnd ExecutionView<'a>
+    ReadCounters Counters<'a> Submitted Done JobView<'a> PageEnd ExecutionView<'a>
 }
