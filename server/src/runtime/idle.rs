@@ -188,7 +188,8 @@ impl Idle {
         rest
     }
 
-    fn publish_sleep(&self, deadline: Option<Instant>) {
+    /// Tells wakers and the watchdog that the shard sleeps, until `deadline` at most.
+    pub(super) fn publish_sleep(&self, deadline: Option<Instant>) {
         let deadline_ns = deadline
             .map_or(NO_DEADLINE, |deadline| u64::try_from(since_origin(deadline).as_nanos()).unwrap_or(NO_DEADLINE));
         self.waker.cell.deadline_ns.store(deadline_ns, Ordering::Relaxed);
@@ -196,7 +197,8 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    fn sleep(&self, until: Option<Instant>, sources: &[BorrowedFd<'_>]) -> Rest {
+    /// Blocks, whatever was published.
+    pub(super) fn sleep(&self, until: Option<Instant>, sources: &[BorrowedFd<'_>]) -> Rest {
         assert!(sources.len() <= SOURCES_MAX, "a shard has a socket and a log device");
         let mut watched = [self.waker.cell.eventfd.as_fd(); sys::SOURCES_MAX];
         watched[1..=sources.len()].copy_from_slice(sources);
@@ -212,7 +214,7 @@ impl Idle {
         }
     }
 
-    fn take_signal(&self) {
+    pub(super) fn take_signal(&self) {
         self.counters.system_calls.add(1);
         // Either the count is taken, or there was none; both leave it at zero.
         let _ = (&self.waker.cell.eventfd).read(&mut [0; 8]);

@@ -304,3 +304,29 @@ fn split(mut message: BytesMut, meta: &RecvMeta, sink: &mut impl FnMut(Datagram)
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_is_reused_once_its_datagrams_are_dropped() {
+        let mut block = BytesMut::with_capacity(BLOCK_BYTES);
+        let first = block.as_ptr();
+        for _ in 0..3 * BLOCK_BYTES / MESSAGE_BYTES_MAX {
+            let slice = slice_of_block(&mut block, &[1; MESSAGE_BYTES_MAX - 1]);
+            let offset = slice.as_ptr().addr() - first.addr();
+            assert!(offset < BLOCK_BYTES, "another block was allocated");
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_is_kept_keeps_its_bytes() {
+        let mut block = BytesMut::with_capacity(BLOCK_BYTES);
+        let kept = slice_of_block(&mut block, &[1; 1000]);
+        for _ in 0..3 * BLOCK_BYTES / MESSAGE_BYTES_MAX {
+            slice_of_block(&mut block, &[2; MESSAGE_BYTES_MAX]);
+        }
+        assert_eq!(kept, [1; 1000][..]);
+    }
+}

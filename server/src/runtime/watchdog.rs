@@ -118,6 +118,7 @@ impl Watch {
         for turn in &mut self.shards {
             let (shard, waker) = (turn.watched.shard.0, &turn.watched.waker);
             let overdue = waker.sleeps_until().and_then(|until| since_origin(now).checked_sub(until + GRACE));
+            let overdue = overdue.filter(|overdue| !overdue.is_zero());
             if let Some(overdue) = overdue {
                 tracing::warn!(shard, ?overdue, "woke a shard that slept past its deadline");
                 waker.signal();
@@ -128,5 +129,78 @@ impl Watch {
                 tracing::error!(shard, ?stuck, "a shard does not finish its turn");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::idle::{Idle, IdleStrategy, Rest},
+        *,
+    };
+
+    fn watched() -> Watched {
+        let waker = ShardWaker::new().expect("a descriptor");
+        Watched { shard: ShardId(0), waker, counters: Arc::default() }
+    }
+
+    fn idle(watched: &Watched) -> Idle {
+        let strategy = IdleStrategy { spin: Duration::ZERO, timer_lead: Duration::ZERO };
+        Idle::new(watched.waker.clone(), strategy, Arc::clone(&watched.counters)).expect("precise timers")
+    }
+
+    #[test]
+    fn a_sleeper_whose_timer_is_lost_is_woken() {
+        let watched = watched();
+        let idle = idle(&watched);
+        let watchdog = Watchdog::start(vec![watched]).expect("a thread");
+        for _ in 0..3 {
+            // The promise holds a deadline, and the sleep does not: as if the kernel or the executor had lost the timer.
+            idle.publish_sleep(Some(Instant::now() + Duration::from_millis(1)));
+            assert_eq!(idle.sleep(Some(Instant::now() + Duration::from_secs(30)), &[]), Rest::Woken);
+            idle.take_signal();
+        }
+        assert!(watchdog.rescues() >= 3);
+    }
+
+    #[test]
+    fn a_shard_that_keeps_its_promise_is_left_alone() {
+        let watched = watched();
+        let mut idle = idle(&watched);
+        let shards = vec![Turn::of(watched)];
+        let mut watch = Watch { shards, rescues: Arc::default() };
+        let begin = Instant::now();
+        // Before the deadline, and within the grace after it.
+        for after in [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(100) + GRACE] {
+            let rest = idle.rest(begin, Some(begin + Duration::from_millis(100)), &[], || {
+                watch.look(begin + after);
+                true
+            });
+            assert_eq!((rest, watch.rescues.load(Ordering::Relaxed)), (Rest::Work, 0));
+        }
+        watch.look(begin + Duration::from_secs(60));
+        assert_eq!(watch.rescues.load(Ordering::Relaxed), 0, "it is awake, so no deadline counts");
+        assert_eq!(
+            idle.rest(begin, Some(begin + Duration::from_millis(100)), &[], || {
+                watch.look(begin + Duration::from_millis(101) + GRACE);
+                true
+            }),
+            Rest::Work
+        );
+        assert_eq!(watch.rescues.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_turn_that_does_not_end_is_reported_once() {
+        let mut turn = Turn::of(watched());
+        let begin = turn.seen_at;
+        assert_eq!(turn.stuck_for(begin + TURN_MAX, false), None);
+        assert!(turn.stuck_for(begin + 2 * TURN_MAX, false).is_some_and(|stuck| stuck > TURN_MAX));
+        assert_eq!(turn.stuck_for(begin + 3 * TURN_MAX, false), None, "once is enough");
+        turn.watched.counters.turn();
+        assert_eq!(turn.stuck_for(begin + 4 * TURN_MAX, false), None, "the next turn has begun");
+        assert_eq!(turn.stuck_for(begin + 9 * TURN_MAX, true), None, "a sleeping shard is in no turn");
+        assert_eq!(turn.stuck_for(begin + 10 * TURN_MAX, false), None);
+        assert!(turn.stuck_for(begin + 11 * TURN_MAX, false).is_some());
     }
 }

@@ -242,3 +242,51 @@ impl std::fmt::Debug for Ring {
         f.debug_struct("Ring").field("in_kernel", &in_kernel_count).field("waiting", &self.waiting.len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(bytes: usize, durability: Durability) -> Write {
+        let mut buffer = AlignedBuffer::with_capacity(bytes);
+        buffer.set_len(bytes);
+        let file = Arc::new(File::open("/dev/null").expect("it is always there"));
+        Write::new(OpId(1), FileId(0), file, Path::new("segment").into(), 8192, buffer, durability)
+    }
+
+    /// What `entry` asks for: offset, length and flags of the write, as the kernel's layout of a submission has them.
+    fn asked(write: &Write) -> (u64, u32, i32) {
+        let entry = write.entry(0, squeue::Flags::empty());
+        // SAFETY: an entry is the kernel's submission of 64 plain bytes.
+        let bytes: &[u8; 64] = unsafe { &*(&raw const entry).cast() };
+        let word = |at: usize| bytes[at..at + 4].try_into().expect("four bytes");
+        let offset = u64::from_ne_bytes(bytes[8..16].try_into().expect("eight bytes"));
+        (offset, u32::from_ne_bytes(word(24)), i32::from_ne_bytes(word(28)))
+    }
+
+    #[test]
+    fn a_durable_write_asks_for_its_sync_and_another_does_not() {
+        assert_eq!(asked(&write(4096, Durability::Synced)), (8192, 4096, libc::RWF_DSYNC));
+        assert_eq!(asked(&write(4096, Durability::Unsynced)), (8192, 4096, 0));
+    }
+
+    #[test]
+    fn a_short_write_goes_on_where_it_is_aligned() {
+        let mut write = write(16384, Durability::Synced);
+        assert!(write.advance(5000).is_none());
+        assert_eq!(asked(&write), (8192 + 4096, 16384 - 4096, libc::RWF_DSYNC));
+        assert!(write.advance(8192).is_none());
+        assert_eq!(asked(&write), (8192 + 12288, 4096, libc::RWF_DSYNC));
+        assert!(matches!(write.advance(4096), Some(Ok(()))));
+    }
+
+    #[test]
+    fn a_write_that_makes_no_progress_ends_with_an_error() {
+        let mut stuck = write(8192, Durability::Synced);
+        let ends = (0..PIECES_MAX).filter_map(|_| stuck.advance(512)).collect::<Vec<_>>();
+        assert!(matches!(&ends[..], [Err(error)] if error.kind() == io::ErrorKind::WriteZero));
+        assert!(matches!(write(4096, Durability::Synced).advance(0), Some(Err(_))));
+        let failed = write(4096, Durability::Synced).advance(-libc::EIO).expect("it is over").expect_err("it failed");
+        assert_eq!(failed.raw_os_error(), Some(libc::EIO));
+    }
+}
