@@ -1,4 +1,14 @@
-//! engine
+//! The deterministic core of Tickwheel: what a job is, when it fires, who runs it, and how it ends.
+//!
+//! [`partition`] holds the durable state and changes it by events alone; [`shard`] owns partitions and everything volatile around
+//! them, and is what a server drives; [`wheel`], [`schedule`] and [`dispatcher`] are its parts.
+//!
+//! Invariants: the same inputs at the same times give the same events, effects and digests. Deliberately absent: any
+//! clock, any randomness, any thread, any I/O; `clippy.toml` beside this crate's manifest refuses them.
+
 pub mod dispatcher;
-pub mod wheel;
+mod hashing;
+pub mod partition;
 pub mod schedule;
+pub mod shard;
+pub mod wheel;

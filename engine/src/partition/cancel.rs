@@ -1,0 +1,98 @@
+//! Cancelling an execution.
+//!
+//! One that runs is asked to end: its worker is told, and it ends with the worker's report or, at the latest, with the time it
+//! is given to react; whatever fails from then on counts as cancelled and is not tried again, while a success counts as such.
+//! One that waits, for its first attempt or another, ends at once. A firing that is due and not dispatched has the fire sequence
+//! after the job's newest.
+
+use super::{Flag, NONE, Partition, Turn, fire::Ready, low};
+use tickwheel_wire::{
+    FireSequence, JobId,
+    event::{Cancellation, Event},
+    frame::request::ExecutionState,
+};
+
+/// What a cancellation led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// The running attempt in this slot is to be told.
+    Requested { slot: u32 },
+    /// It was asked for before.
+    Repeated { slot: u32 },
+    /// The execution has ended.
+    Ended { slot: u32 },
+}
+
+/// Why nothing is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CancelError {
+    #[error("the job is gone")]
+    UnknownJob,
+    #[error("no such execution is in flight")]
+    UnknownExecution,
+}
+
+impl Partition {
+    /// Cancels an execution that is in flight or due.
+    pub(crate) fn cancel(
+        &mut self,
+        job: JobId,
+        fire_sequence: FireSequence,
+        turn: &mut Turn<'_>,
+    ) -> Result<Cancelled, CancelError> {
+        let slot = self.slot_of(job).ok_or(CancelError::UnknownJob)?;
+        let record = self.table.record(slot);
+        let in_flight = record.execution != NONE;
+        let expected = record.fire_sequence() + u64::from(!in_flight);
+        if fire_sequence.0 != expected {
+            return Err(CancelError::UnknownExecution);
+        }
+        let (at, next_fire) = (turn.now.wall, record.next_fire());
+        let mut cancellation = Cancellation { slot, fire_sequence: low(expected), at, next_fire, triggered: false };
+        if in_flight {
+            let execution = self.executions.get(record.execution);
+            if execution.cancel_requested && !execution.retrying {
+                return Ok(Cancelled::Repeated { slot });
+            }
+            if !execution.retrying {
+                self.emit(turn.events, &Event::CancelRequested(cancellation));
+                return Ok(Cancelled::Requested { slot });
+            }
+        } else {
+            match self.ready(slot, at) {
+                Some(Ready::Scheduled) => cancellation.next_fire = self.progress(slot, turn).next,
+                Some(Ready::Triggered) => cancellation.triggered = true,
+                _ => return Err(CancelError::UnknownExecution),
+            }
+        }
+        self.emit(turn.events, &Event::Cancelled(cancellation));
+        Ok(Cancelled::Ended { slot })
+    }
+
+    pub(super) fn apply_cancel_requested(&mut self, cancellation: &Cancellation) {
+        let place = self.table.record(cancellation.slot).execution;
+        self.executions.get_mut(place).cancel_requested = true;
+    }
+
+    pub(super) fn apply_cancelled(&mut self, cancellation: &Cancellation) {
+        let slot = cancellation.slot;
+        let record = self.change(slot);
+        record.set_last_state(ExecutionState::Cancelled);
+        record.finished_secs = low(cancellation.at.as_micros() / 1_000_000);
+        let place = std::mem::replace(&mut record.execution, NONE);
+        if place == NONE {
+            record.set_fire_sequence(record.fire_sequence() + 1);
+            record.next_fire_raw = cancellation.next_fire.as_micros();
+            if cancellation.triggered {
+                record.set(Flag::TRIGGERED, false);
+                self.triggers.remove(&slot);
+            }
+        } else {
+            let ended = self.executions.remove(place);
+            assert!(ended.retrying, "a running attempt is asked to end, not ended");
+        }
+        self.counters.cancelled += 1;
+        self.settle(slot, cancellation.at);
+    }
+}

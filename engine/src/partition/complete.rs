@@ -1,0 +1,250 @@
+//! The end of an attempt, and with its last attempt of an execution.
+//!
+//! A report counts only with the running attempt's token and from the worker instance that got it. A report of the attempt
+//! that ended last, if a report ended it, is acknowledged again and changes nothing: its acknowledgement may have been lost.
+//! Tokens grow by one, so that attempt's token is the one before the running one's, or the newest if none runs.
+
+use super::{
+    Flag, NONE, Partition, Turn,
+    execution::Execution,
+    low, micros_between,
+    recent::{AttemptHead, Texts, cut_for_dead_letter},
+};
+use crate::schedule::{Backoff, retry_delay};
+use std::time::Duration;
+use tickwheel_wire::{
+    InstanceId, JobId, Timestamp, Token,
+    event::{AttemptEnd, AttemptOutcome, Event, Failure},
+    frame::{request::ExecutionState, work::Outcome},
+    limits::OUTPUT_BYTES_MAX,
+};
+
+/// What a worker says about an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report<'a> {
+    pub job: JobId,
+    pub token: Token,
+    pub instance: InstanceId,
+    pub outcome: Outcome,
+    pub run_us: u32,
+    pub error: &'a str,
+    pub output: &'a [u8],
+}
+
+/// Why a report does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CompleteError {
+    #[error("the job is gone")]
+    UnknownJob,
+    #[error("the token is not that of the running attempt, or another worker holds it")]
+    StaleToken,
+}
+
+/// How an attempt ended, before the rules for retries are applied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending<'a> {
+    pub outcome: AttemptOutcome,
+    /// Whether another attempt is pointless.
+    pub for_good: bool,
+    /// By the worker's report, with its running time.
+    pub reported_run_us: Option<u32>,
+    pub error: &'a str,
+    pub output: &'a [u8],
+}
+
+impl Ending<'_> {
+    /// An end that the server decides on.
+    pub const fn by_server(outcome: AttemptOutcome) -> Self {
+        Self { outcome, for_good: false, reported_run_us: None, error: "", output: &[] }
+    }
+}
+
+impl Partition {
+    /// Takes a worker's report. `Ok(None)`: it was taken before.
+    #[inline]
+    pub(crate) fn complete(
+        &mut self,
+        report: &Report<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Option<Execution>, CompleteError> {
+        let slot = self.slot_of(report.job).ok_or(CompleteError::UnknownJob)?;
+        if !self.is_running(slot, report.token, report.instance) {
+            let repeated = self.was_reported(slot, report.token);
+            return if repeated { Ok(None) } else { Err(CompleteError::StaleToken) };
+        }
+        let (outcome, for_good) = match report.outcome {
+            Outcome::Succeeded => (AttemptOutcome::Succeeded, false),
+            Outcome::Failed => (AttemptOutcome::Failed, false),
+            Outcome::FailedForGood => (AttemptOutcome::Failed, true),
+            Outcome::Cancelled => (AttemptOutcome::Cancelled, false),
+            Outcome::TimedOut => (AttemptOutcome::TimedOut, false),
+        };
+        let output = &report.output[..report.output.len().min(OUTPUT_BYTES_MAX)];
+        let reported_run_us = Some(report.run_us);
+        let ended =
+            self.end_attempt(slot, &Ending { outcome, for_good, reported_run_us, error: report.error, output }, turn);
+        Ok(Some(ended))
+    }
+
+    /// Whether `token` is the running attempt's, given to `instance`.
+    #[inline]
+    pub(crate) fn is_running(&self, slot: u32, token: Token, instance: InstanceId) -> bool {
+        let record = self.table.record(slot);
+        if record.execution == NONE || record.token() != token {
+            return false;
+        }
+        let execution = self.executions.get(record.execution);
+        !execution.retrying && self.workers.entry(execution.worker).instance == instance
+    }
+
+    fn was_reported(&self, slot: u32, token: Token) -> bool {
+        let record = self.table.record(slot);
+        let running = record.execution != NONE && !self.executions.get(record.execution).retrying;
+        let newest_ended = record.token().0 - u64::from(running);
+        record.is(Flag::REPORTED) && token.0 == newest_ended && token.0 > 0
+    }
+
+    /// Ends the running attempt of the job in `slot` and returns its record as it was.
+    pub(crate) fn end_attempt(&mut self, slot: u32, ending: &Ending<'_>, turn: &mut Turn<'_>) -> Execution {
+        let record = self.table.record(slot);
+        let execution = *self.executions.get(record.execution);
+        let retry = self.policies.value(record.policy).policy.retry;
+        let now = turn.now.wall;
+        let run_us = ending.reported_run_us.unwrap_or_else(|| micros_between(execution.dispatched_at, now));
+        let cancelled = execution.cancel_requested && ending.outcome != AttemptOutcome::Succeeded;
+        let end = AttemptEnd {
+            outcome: if cancelled { AttemptOutcome::Cancelled } else { ending.outcome },
+            attempt: execution.attempt,
+            slot,
+            fire_sequence: low(record.fire_sequence()),
+            worker: execution.worker,
+            token: record.token(),
+            scheduled_at: execution.scheduled_at,
+            delay_us: micros_between(execution.scheduled_at, execution.dispatched_at),
+            run_us,
+            finished_at: now,
+            reported: ending.reported_run_us.is_some(),
+        };
+        let message = text_front(ending.output);
+        let failure = Failure { kind: ending.error, message };
+        let event = match end.outcome {
+            AttemptOutcome::Succeeded | AttemptOutcome::Cancelled if ending.output.is_empty() => Event::Completed(end),
+            AttemptOutcome::Succeeded | AttemptOutcome::Cancelled => Event::CompletedOutput(end, ending.output),
+            AttemptOutcome::Undelivered => Event::AttemptFailed(end, now, failure),
+            _ if ending.for_good || execution.attempt >= retry.attempts_max => Event::DeadLettered(end, failure),
+            _ => {
+                let delay = self.retry_delay_of(slot, execution.attempt);
+                Event::AttemptFailed(end, now.saturating_add(delay), failure)
+            }
+        };
+        self.emit(turn.events, &event);
+        execution
+    }
+
+    /// The delay before the attempt after `attempt`; its random part is fixed by job and token.
+    fn retry_delay_of(&self, slot: u32, attempt: u16) -> Duration {
+        let record = self.table.record(slot);
+        let retry = self.policies.value(record.policy).policy.retry;
+        let backoff = Backoff {
+            initial_ms: retry.initial_ms,
+            multiplier_milli: retry.multiplier_milli.into(),
+            max_ms: retry.delay_ms_max,
+            jitter_percent: retry.jitter_percent,
+        };
+        let seed = tickwheel_wire::mix64(self.job_id(slot).raw() ^ record.token().0.rotate_left(32));
+        retry_delay(&backoff, attempt.into(), seed)
+    }
+
+    #[inline]
+    pub(super) fn apply_completed(&mut self, end: &AttemptEnd, output: &[u8]) {
+        let state = match end.outcome {
+            AttemptOutcome::Cancelled => ExecutionState::Cancelled,
+            _ => ExecutionState::Succeeded,
+        };
+        match state {
+            ExecutionState::Cancelled => self.counters.cancelled += 1,
+            _ => self.counters.succeeded += 1,
+        }
+        self.remember_attempt(end, Timestamp::EPOCH, false, &Texts { output, ..Texts::default() });
+        self.end_execution(end, state);
+    }
+
+    pub(super) fn apply_attempt_failed(&mut self, end: &AttemptEnd, retry_at: Timestamp, failure: &Failure<'_>) {
+        let texts = Texts { error: failure.kind, output: failure.message.as_bytes(), ..Texts::default() };
+        self.remember_attempt(end, retry_at, false, &texts);
+        let place = self.change(end.slot).execution;
+        let execution = self.executions.get_mut(place);
+        execution.retrying = true;
+        execution.retry_at = retry_at;
+        execution.worker = u16::MAX;
+        execution.volatile = Default::default();
+        if end.outcome == AttemptOutcome::Undelivered {
+            execution.attempt -= 1;
+        } else {
+            self.counters.failed_attempts += 1;
+        }
+        self.workers.release(end.worker);
+    }
+
+    pub(super) fn apply_dead_lettered(&mut self, end: &AttemptEnd, failure: &Failure<'_>) {
+        self.counters.failed_attempts += 1;
+        self.counters.dead += 1;
+        let texts = Texts { error: failure.kind, output: failure.message.as_bytes(), ..Texts::default() };
+        self.remember_attempt(end, Timestamp::EPOCH, true, &texts);
+        let record = self.table.record(end.slot);
+        let tenant = &self.policies.value(record.policy).policy.tenant_name;
+        let name = self.arena.entry(record.data).name;
+        let output = cut_for_dead_letter(texts.output);
+        let head = AttemptHead { end: *end, generation: record.generation(), retry_at: 0, dead: true };
+        let fallen = self.dead_letters.push(head, &Texts { error: failure.kind, output, tenant, name });
+        self.refer(end.worker, fallen, self.limits.dead_letters_max);
+        let state = match end.outcome {
+            AttemptOutcome::TimedOut => ExecutionState::TimedOut,
+            AttemptOutcome::WorkerLost => ExecutionState::WorkerLost,
+            _ => ExecutionState::Failed,
+        };
+        self.end_execution(end, state);
+    }
+
+    #[inline]
+    fn end_execution(&mut self, end: &AttemptEnd, state: ExecutionState) {
+        self.workers.release(end.worker);
+        let record = self.change(end.slot);
+        record.set_last_state(state);
+        let place = std::mem::replace(&mut record.execution, NONE);
+        self.executions.remove(place);
+        self.settle(end.slot, end.finished_at);
+    }
+
+    /// Notes the end of an attempt in the job and in the ring.
+    #[inline]
+    fn remember_attempt(&mut self, end: &AttemptEnd, retry_at: Timestamp, dead: bool, texts: &Texts<'_>) {
+        let record = self.change(end.slot);
+        assert_eq!(record.token(), end.token, "only the newest attempt can end");
+        record.set(Flag::REPORTED, end.reported);
+        record.finished_secs = low(end.finished_at.as_micros() / 1_000_000);
+        let head = AttemptHead { end: *end, generation: record.generation(), retry_at: retry_at.as_micros(), dead };
+        let fallen = self.recent.push(head, texts);
+        self.refer(end.worker, fallen, self.limits.recent_max);
+    }
+
+    /// Counts a ring's reference to a worker, and the one that fell out.
+    #[inline]
+    pub(super) fn refer(&mut self, worker: u16, fallen: Option<u16>, ring_max: u32) {
+        if ring_max > 0 {
+            self.workers.acquire(worker);
+        }
+        if let Some(fallen) = fallen {
+            self.workers.release(fallen);
+        }
+    }
+}
+
+/// The longest front of `bytes` that is UTF-8.
+fn text_front(bytes: &[u8]) -> &str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).expect("valid up to there"),
+    }
+}

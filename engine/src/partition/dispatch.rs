@@ -1,0 +1,136 @@
+//! Giving an attempt to a worker.
+//!
+//! At the first attempt of a scheduled execution the missed firings between its time and now are counted; misfire policy
+//! `fire-once` lets this one stand for them. The event is logged before the worker hears of the attempt, so that no token is given
+//! out twice and every attempt is counted across crashes.
+
+use super::{
+    Flag, NONE, Partition, Turn,
+    execution::{Execution, Volatile},
+    fire::Ready,
+    low,
+    policy::Progress,
+};
+use tickwheel_wire::{
+    FireSequence, InstanceId, Timestamp, Token,
+    event::{Dispatched, Event, Missed, WorkerSeen},
+};
+
+/// An attempt that was given out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    pub fire_sequence: FireSequence,
+    pub token: Token,
+    pub attempt: u16,
+    pub scheduled_at: Timestamp,
+    /// Where its record is.
+    pub place: u32,
+}
+
+impl Partition {
+    /// The partition's index of a worker, which is announced if it has none. `hint` is a former answer.
+    ///
+    /// `None`: the table of workers is full of workers that are referred to.
+    #[inline]
+    pub(crate) fn worker_index(
+        &mut self,
+        hint: Option<u16>,
+        instance: InstanceId,
+        name: &str,
+        turn: &mut Turn<'_>,
+    ) -> Option<u16> {
+        match hint.and_then(|index| self.workers.get(index)) {
+            Some(entry) if entry.instance == instance => hint,
+            _ => self.announce(instance, name, turn),
+        }
+    }
+
+    fn announce(&mut self, instance: InstanceId, name: &str, turn: &mut Turn<'_>) -> Option<u16> {
+        if let Some((index, _)) = self.workers.iter().find(|(_, entry)| entry.instance == instance) {
+            return Some(index);
+        }
+        let worker = self.workers.vacancy(self.limits.workers_max)?;
+        self.emit(turn.events, &Event::WorkerSeen(WorkerSeen { worker, instance, name }));
+        Some(worker)
+    }
+
+    /// Begins the next attempt of the job in `slot`, for which `ready` holds.
+    #[inline]
+    pub(crate) fn dispatch(&mut self, slot: u32, ready: Ready, worker: u16, turn: &mut Turn<'_>) -> Started {
+        let record = self.table.record(slot);
+        let token = Token(record.token().0 + 1);
+        let (mut fire_sequence, mut attempt) = (record.fire_sequence(), 1);
+        let mut progress = Progress { missed: 0, next: record.next_fire() };
+        match ready {
+            Ready::Retry => attempt = self.executions.get(record.execution).attempt + 1,
+            Ready::Triggered => fire_sequence += 1,
+            Ready::Scheduled => {
+                fire_sequence += 1;
+                progress = self.progress(slot, turn);
+                if progress.missed > 0 {
+                    let next_fire = self.table.record(slot).next_fire();
+                    self.emit(turn.events, &Event::Misfired(Missed { slot, count: progress.missed, next_fire }));
+                }
+            }
+        }
+        let dispatched = Dispatched {
+            slot,
+            attempt,
+            worker,
+            fire_sequence: low(fire_sequence),
+            token,
+            next_fire: progress.next,
+            at: turn.now.wall,
+            triggered: ready == Ready::Triggered,
+        };
+        self.emit(turn.events, &Event::Dispatched(dispatched));
+        let place = self.table.record(slot).execution;
+        let scheduled_at = self.executions.get(place).scheduled_at;
+        let fire_sequence = FireSequence(fire_sequence);
+        Started { fire_sequence, token, attempt, scheduled_at, place }
+    }
+
+    #[inline]
+    pub(super) fn apply_dispatched(&mut self, dispatched: &Dispatched) {
+        let slot = dispatched.slot;
+        self.workers.acquire(dispatched.worker);
+        let record = self.change(slot);
+        assert_eq!(record.token().0 + 1, dispatched.token.0, "tokens grow by one");
+        record.set_token(dispatched.token);
+        let place = record.execution;
+        if place != NONE {
+            let execution = self.executions.get_mut(place);
+            execution.attempt = dispatched.attempt;
+            execution.worker = dispatched.worker;
+            execution.retrying = false;
+            execution.dispatched_at = dispatched.at;
+            execution.volatile = Volatile::default();
+            return;
+        }
+        let fire_sequence = record.fire_sequence() + 1;
+        assert_eq!(low(fire_sequence), dispatched.fire_sequence, "fire sequences grow by one");
+        record.set_fire_sequence(fire_sequence);
+        let mut scheduled_at = record.next_fire();
+        if dispatched.triggered {
+            record.set(Flag::TRIGGERED, false);
+            scheduled_at = self.triggers.remove(&slot).expect("a pending trigger has a time");
+        }
+        let execution = Execution {
+            slot,
+            attempt: dispatched.attempt,
+            worker: dispatched.worker,
+            retrying: false,
+            cancel_requested: false,
+            triggered: dispatched.triggered,
+            scheduled_at,
+            dispatched_at: dispatched.at,
+            retry_at: Timestamp::MAX,
+            volatile: Volatile::default(),
+        };
+        let place = self.executions.insert(execution);
+        let record = self.table.record_mut(slot);
+        record.next_fire_raw = dispatched.next_fire.as_micros();
+        record.execution = place;
+        self.counters.fired += 1;
+    }
+}

@@ -1,0 +1,94 @@
+//! What a job is waiting for, and the firings that come due while it cannot take them.
+
+use super::{Flag, NONE, Partition, Turn, policy::Progress};
+use tickwheel_wire::{
+    Now, Timestamp,
+    event::{Event, Missed},
+};
+
+/// How a job stands at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// There is no job in the slot.
+    Gone,
+    /// A firing, a trigger or another attempt is due.
+    Ready,
+    /// A firing is due while an execution is in flight.
+    SkipDue,
+    /// The running attempt is past one of its limits.
+    Overdue,
+    /// Nothing until then; [`Timestamp::MAX`]: nothing at all.
+    Wait(Timestamp),
+}
+
+/// What the next dispatch of a job would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    Scheduled,
+    Triggered,
+    Retry,
+}
+
+impl Partition {
+    /// How the job in `slot` stands.
+    #[inline]
+    pub(crate) fn outlook(&self, slot: u32, now: Now) -> Outlook {
+        let Some(record) = self.table.alive(slot) else { return Outlook::Gone };
+        let next_fire = if record.is(Flag::PAUSED) { Timestamp::MAX } else { record.next_fire() };
+        if record.execution == NONE {
+            if next_fire <= now.wall || record.is(Flag::TRIGGERED) {
+                return Outlook::Ready;
+            }
+            return Outlook::Wait(next_fire);
+        }
+        if next_fire <= now.wall {
+            return Outlook::SkipDue;
+        }
+        let execution = self.executions.get(record.execution);
+        if execution.retrying {
+            let due = execution.retry_at <= now.wall;
+            return if due { Outlook::Ready } else { Outlook::Wait(next_fire.min(execution.retry_at)) };
+        }
+        let limits = execution.volatile.deadline.into_iter().chain(execution.volatile.heartbeat_deadline);
+        match limits.min() {
+            Some(deadline) if deadline <= now.monotonic => Outlook::Overdue,
+            Some(deadline) => Outlook::Wait(next_fire.min(now.wall.saturating_add(deadline - now.monotonic))),
+            None => Outlook::Wait(next_fire),
+        }
+    }
+
+    /// What would be dispatched now, if anything.
+    #[inline]
+    pub(crate) fn ready(&self, slot: u32, now: Timestamp) -> Option<Ready> {
+        let record = self.table.alive(slot)?;
+        if record.execution != NONE {
+            let execution = self.executions.get(record.execution);
+            return (execution.retrying && execution.retry_at <= now).then_some(Ready::Retry);
+        }
+        if !record.is(Flag::PAUSED) && record.next_fire() <= now {
+            return Some(Ready::Scheduled);
+        }
+        record.is(Flag::TRIGGERED).then_some(Ready::Triggered)
+    }
+
+    /// From the job's due firing to the first after `now`.
+    #[inline]
+    pub(super) fn progress(&mut self, slot: u32, turn: &mut Turn<'_>) -> Progress {
+        let record = self.table.record(slot);
+        let (fire, schedule) = (record.next_fire(), record.schedule);
+        self.rhythms.value_mut(schedule).advance(fire, turn.now.wall, turn.zones)
+    }
+
+    /// Skips the firings that are due while an execution is in flight; overlap policy `skip`. How many.
+    pub(crate) fn skip(&mut self, slot: u32, turn: &mut Turn<'_>) -> u32 {
+        let progress = self.progress(slot, turn);
+        let count = progress.missed.saturating_add(1);
+        self.emit(turn.events, &Event::Skipped(Missed { slot, count, next_fire: progress.next }));
+        count
+    }
+
+    pub(super) fn apply_skipped(&mut self, missed: &Missed) {
+        self.counters.skipped += u64::from(missed.count);
+        self.change(missed.slot).next_fire_raw = missed.next_fire.as_micros();
+    }
+}

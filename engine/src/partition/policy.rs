@@ -1,0 +1,250 @@
+//! What many jobs have in common: their rules, and the rhythm they fire in.
+
+use crate::{
+    dispatcher::PoolId,
+    schedule::{CronError, Schedule, Zones},
+};
+use std::{
+    hash::{Hash, Hasher},
+    time::Duration,
+};
+use tickwheel_wire::{
+    TenantId, Timestamp,
+    job::{JobSpec, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+};
+
+/// Most missed firings that are counted one by one (a week of minutes); beyond, the count stays there.
+const MISSED_MAX: u32 = 10_080;
+
+/// Everything of a definition but its name, payload and schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Policy {
+    pub tenant: TenantId,
+    pub tenant_name: Box<str>,
+    pub handler: Box<str>,
+    pub pool: Box<str>,
+    pub priority: Priority,
+    pub retry: RetryPolicy,
+    pub start_to_close_ms: u32,
+    pub heartbeat_ms: u32,
+    pub misfire: Misfire,
+    pub overlap: Overlap,
+}
+
+impl Policy {
+    pub fn of(tenant: TenantId, spec: &JobSpec<'_>) -> Self {
+        Self {
+            tenant,
+            tenant_name: spec.tenant.into(),
+            handler: spec.handler.into(),
+            pool: spec.pool.into(),
+            priority: spec.priority,
+            retry: spec.retry,
+            start_to_close_ms: spec.start_to_close_ms,
+            heartbeat_ms: spec.heartbeat_ms,
+            misfire: spec.misfire,
+            overlap: spec.overlap,
+        }
+    }
+}
+
+/// A policy with the number that the node gives its pool; that is volatile.
+#[derive(Clone, Debug)]
+pub(crate) struct PolicyEntry {
+    pub policy: Policy,
+    /// Resolved by the shard core when first needed.
+    pub pool: Option<PoolId>,
+}
+
+impl PartialEq for PolicyEntry {
+    fn eq(&self, other: &Self) -> bool {
+        self.policy == other.policy
+    }
+}
+
+impl Eq for PolicyEntry {}
+
+impl Hash for PolicyEntry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.policy.hash(state);
+    }
+}
+
+/// When jobs fire, without what is each job's own (the time of a one-shot, the anchor of an interval).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Timing {
+    Cron { expression: Box<str>, zone: Box<str> },
+    Every { every_us: u64 },
+    Once,
+}
+
+impl Timing {
+    /// The timing, and what is the job's own: the anchor or the time, resolved against the time of submission.
+    pub fn of(schedule: &ScheduleSpec<'_>, at: Timestamp) -> (Self, Option<Timestamp>) {
+        match *schedule {
+            ScheduleSpec::Cron { expression, zone } => {
+                (Self::Cron { expression: expression.into(), zone: zone.into() }, None)
+            }
+            ScheduleSpec::Interval { every_us, anchor } => {
+                (Self::Every { every_us }, Some(if anchor.is_never() { at } else { anchor }))
+            }
+            ScheduleSpec::Once { at: time } => (Self::Once, Some(time)),
+            ScheduleSpec::After { delay_us } => (Self::Once, Some(at.saturating_add(Duration::from_micros(delay_us)))),
+        }
+    }
+}
+
+/// What became of the firings up to now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Firings after the given one and not after now.
+    pub missed: u32,
+    /// The first firing after now; [`Timestamp::MAX`]: none.
+    pub next: Timestamp,
+}
+
+/// The last answer of a cron schedule, which is the same for every job that shares it.
+#[derive(Clone, Copy, Debug)]
+struct Memo {
+    fire: Timestamp,
+    /// The answer holds from the last firing that was missed (or `fire`) ...
+    from: Timestamp,
+    /// ... until the next one.
+    progress: Progress,
+}
+
+/// A timing with its compiled form and the last answer; both are volatile and derived.
+#[derive(Clone, Debug)]
+pub(crate) struct Rhythm {
+    pub timing: Timing,
+    compiled: Option<Schedule>,
+    memo: Option<Memo>,
+}
+
+impl PartialEq for Rhythm {
+    fn eq(&self, other: &Self) -> bool {
+        self.timing == other.timing
+    }
+}
+
+impl Eq for Rhythm {}
+
+impl Hash for Rhythm {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.timing.hash(state);
+    }
+}
+
+impl Rhythm {
+    pub const fn new(timing: Timing) -> Self {
+        Self { timing, compiled: None, memo: None }
+    }
+
+    /// From a firing that is due (`fire <= now`) to the first after `now`. An interval needs no anchor for it: every
+    /// firing has the anchor's phase.
+    #[inline]
+    pub fn advance(&mut self, fire: Timestamp, now: Timestamp, zones: &mut Zones) -> Progress {
+        match self.timing {
+            Timing::Once => Progress { missed: 0, next: Timestamp::MAX },
+            Timing::Every { every_us } => advance_interval(every_us, fire, now),
+            Timing::Cron { .. } => match self.memo {
+                Some(memo) if memo.fire == fire && memo.from <= now && now < memo.progress.next => memo.progress,
+                _ => self.advance_cron(fire, now, zones),
+            },
+        }
+    }
+
+    fn advance_cron(&mut self, fire: Timestamp, now: Timestamp, zones: &mut Zones) -> Progress {
+        let Ok(schedule) = self.compiled(zones) else {
+            // The zone was known when the job was submitted; a database that lost it leaves the job without a next fire.
+            return Progress { missed: 0, next: Timestamp::MAX };
+        };
+        let (mut from, mut missed) = (fire, 0);
+        let mut next = schedule.next_after(fire);
+        while let Some(time) = next.filter(|time| *time <= now) {
+            missed += 1;
+            if missed == MISSED_MAX {
+                from = now;
+                next = schedule.next_after(now);
+                break;
+            }
+            from = time;
+            next = schedule.next_after(time);
+        }
+        let progress = Progress { missed, next: next.unwrap_or(Timestamp::MAX) };
+        self.memo = Some(Memo { fire, from, progress });
+        progress
+    }
+
+    /// The first firing after `after`, for a job with this anchor or time of its own.
+    pub fn first_after(
+        &mut self,
+        own: Option<Timestamp>,
+        after: Timestamp,
+        zones: &mut Zones,
+    ) -> Result<Option<Timestamp>, CronError> {
+        match self.timing {
+            // A one-shot in the past fires at once.
+            Timing::Once => Ok(Some(own.expect("a one-shot has a time")).filter(|at| !at.is_never())),
+            Timing::Every { every_us } => {
+                let schedule = Schedule::interval(every_us, own.expect("an interval has an anchor"));
+                Ok(schedule.ok().and_then(|schedule| schedule.next_after(after)))
+            }
+            Timing::Cron { .. } => Ok(self.compiled(zones)?.next_after(after)),
+        }
+    }
+
+    fn compiled(&mut self, zones: &mut Zones) -> Result<&Schedule, CronError> {
+        if self.compiled.is_none()
+            && let Timing::Cron { expression, zone } = &self.timing
+        {
+            self.compiled = Some(Schedule::cron(expression, zone, zones)?);
+        }
+        Ok(self.compiled.as_ref().expect("only cron schedules are compiled"))
+    }
+}
+
+fn advance_interval(every_us: u64, fire: Timestamp, now: Timestamp) -> Progress {
+    let missed = now.as_micros().saturating_sub(fire.as_micros()) / every_us;
+    let step = missed.checked_add(1).and_then(|count| count.checked_mul(every_us));
+    let next = step.and_then(|step| fire.as_micros().checked_add(step)).unwrap_or(u64::MAX);
+    Progress { missed: u32::try_from(missed).unwrap_or(u32::MAX), next: Timestamp::from_micros(next) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(secs: u64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    #[test]
+    fn the_memo_answers_as_the_search_does() {
+        let timing = Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into() };
+        let (mut kept, mut zones) = (Rhythm::new(timing.clone()), Zones::new());
+        for (fire, now) in [(60, 60), (60, 119), (60, 120), (60, 185), (60, 179), (120, 185), (60, 100)] {
+            let mut fresh = Rhythm::new(timing.clone());
+            let expected = fresh.advance(secs(fire), secs(now), &mut zones);
+            assert_eq!(kept.advance(secs(fire), secs(now), &mut zones), expected, "{fire} {now}");
+            assert_eq!(expected, Progress { missed: ((now - fire) / 60) as u32, next: secs(now / 60 * 60 + 60) });
+        }
+    }
+
+    #[test]
+    fn the_memo_survives_the_bound_on_missed_firings() {
+        let timing = Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into() };
+        let (mut rhythm, mut zones) = (Rhythm::new(timing), Zones::new());
+        for now in [900_000, 900_001, 900_061] {
+            let progress = rhythm.advance(secs(60), secs(now), &mut zones);
+            assert_eq!(progress, Progress { missed: MISSED_MAX, next: secs(now / 60 * 60 + 60) });
+        }
+    }
+
+    #[test]
+    fn an_interval_keeps_its_phase_whatever_was_missed() {
+        let mut rhythm = Rhythm::new(Timing::Every { every_us: 7_000_000 });
+        let progress = rhythm.advance(secs(3), secs(32), &mut Zones::new());
+        assert_eq!(progress, Progress { missed: 4, next: secs(38) });
+    }
+}

@@ -1,0 +1,247 @@
+//! Giving ready executions to workers with free slots, and ending attempts that nobody reports on.
+
+use super::{AbandonedPlace, Effects, PeerMessage, Shard, split_key};
+use crate::{
+    dispatcher::{ReadyKey, WorkerHandle},
+    partition::{
+        Started,
+        complete::Ending,
+        execution::{Execution, WorkerPlace},
+        record::Flag,
+    },
+};
+use std::time::Duration;
+use tickwheel_wire::{
+    ExecutionId, FireSequence, InstanceId, JobId, PartitionId, SessionRef, Token,
+    event::AttemptOutcome,
+    frame::{
+        Frame,
+        work::{CancelAttempt, CancelReason, Dispatch, DispatchHead},
+    },
+};
+
+/// The control lane.
+const LANE_CONTROL: u8 = 0;
+
+/// The worker that an execution is offered to.
+struct Candidate {
+    handle: WorkerHandle,
+    session: SessionRef,
+    index: u32,
+    instance: InstanceId,
+    attachment: u32,
+}
+
+impl Shard {
+    /// Dispatches while there is work, a free slot, and room in the turn.
+    pub(super) fn dispatch_ready(&mut self, effects: &mut Effects) {
+        for _ in 0..self.config.executions_per_turn_max {
+            let Some((ReadyKey(key), handle)) = self.dispatcher.next() else { return };
+            let (id, slot) = split_key(key);
+            if !self.offer(id, slot, handle, effects) {
+                break;
+            }
+        }
+        self.unfinished = true;
+    }
+
+    /// Dispatches the job in `slot` to a worker, if it is still ready. False if no more can be dispatched in this turn.
+    #[inline]
+    fn offer(&mut self, id: PartitionId, slot: u32, handle: WorkerHandle, effects: &mut Effects) -> bool {
+        let now = self.now.wall;
+        let Some(owned) = self.owned_mut(id) else { return true };
+        owned.partition.volatile(slot).set(Flag::QUEUED, false);
+        let Some(ready) = owned.partition.ready(slot, now) else {
+            self.arrange(id, slot, effects);
+            return true;
+        };
+        let Some(candidate) = self.candidate(id, slot, handle) else {
+            // The job changed its pool while it was queued, or the worker is not known yet.
+            self.arrange(id, slot, effects);
+            return false;
+        };
+        let Some(worker) = self.worker_number(id, &candidate, effects) else {
+            self.arrange(id, slot, effects);
+            return false;
+        };
+        self.dispatcher.assign(handle);
+        let started = self.decide(id, effects, |partition, turn| partition.dispatch(slot, ready, worker, turn));
+        self.begin(id, slot, &candidate, &started);
+        self.arrange(id, slot, effects);
+        self.send_dispatch(id, slot, &candidate, &started, effects);
+        if self.watch_count > 0 {
+            self.notify_in_flight(id, slot, effects);
+        }
+        true
+    }
+
+    #[inline]
+    fn candidate(&mut self, id: PartitionId, slot: u32, handle: WorkerHandle) -> Option<Candidate> {
+        let session = self.dispatcher.session(handle)?;
+        let (index, worker) = self.workers.by_session(session)?;
+        let (instance, attachment, pools) = (worker.instance, worker.attachment, worker.pools);
+        let owned = self.partitions[usize::from(id.0)].as_deref_mut().expect("the caller has it");
+        let entry = owned.partition.policy_entry(slot);
+        let directory = &self.config.directory;
+        let pool = *entry.pool.get_or_insert_with(|| directory.pool_or_default(&entry.policy.pool));
+        pools.contains(pool).then_some(Candidate { handle, session, index, instance, attachment })
+    }
+
+    /// The partition's number for a worker.
+    #[inline]
+    fn worker_number(&mut self, id: PartitionId, candidate: &Candidate, effects: &mut Effects) -> Option<u16> {
+        let place = candidate.index as usize;
+        let hint = self.owned(id).worker_hints.get(place).copied();
+        let known = hint.and_then(|hint| self.owned(id).partition.workers().get(hint));
+        if known.is_some_and(|entry| entry.instance == candidate.instance) {
+            return hint;
+        }
+        let name = self.workers.by_session(candidate.session).map(|(_, worker)| worker.name.clone())?;
+        let number =
+            self.decide(id, effects, |partition, turn| partition.worker_index(None, candidate.instance, &name, turn))?;
+        let hints = &mut self.owned_mut(id).expect("the caller has it").worker_hints;
+        if hints.len() <= place {
+            hints.resize(place + 1, u16::MAX);
+        }
+        hints[place] = number;
+        Some(number)
+    }
+
+    /// Sets what is volatile about an attempt that was just given out.
+    #[inline]
+    fn begin(&mut self, id: PartitionId, slot: u32, candidate: &Candidate, started: &Started) {
+        let now = self.now.monotonic;
+        let owned = self.partitions[usize::from(id.0)].as_deref_mut().expect("the caller has it");
+        let policy = owned.partition.policy(owned.partition.slot(slot));
+        let limit = |limit_ms: u32| (limit_ms > 0).then(|| now + Duration::from_millis(limit_ms.into()));
+        let (deadline, heartbeat_deadline) = (limit(policy.start_to_close_ms), limit(policy.heartbeat_ms));
+        let volatile = &mut owned.partition.executions_mut().get_mut(started.place).volatile;
+        volatile.deadline = deadline;
+        volatile.heartbeat_deadline = heartbeat_deadline;
+        volatile.place = WorkerPlace::Here(candidate.handle);
+        volatile.attachment = candidate.attachment;
+    }
+
+    #[inline]
+    fn send_dispatch(
+        &self,
+        id: PartitionId,
+        slot: u32,
+        candidate: &Candidate,
+        started: &Started,
+        effects: &mut Effects,
+    ) {
+        let partition = &self.owned(id).partition;
+        let record = partition.slot(slot);
+        let (policy, entry) = (partition.policy(record), partition.entry(record));
+        let length = |text: &str| u8::try_from(text.len()).expect("names are at most 255 bytes");
+        let head = DispatchHead {
+            job: partition.job_id(slot),
+            fire_sequence: started.fire_sequence,
+            token: started.token,
+            scheduled_at: started.scheduled_at,
+            start_to_close_ms: policy.start_to_close_ms,
+            heartbeat_ms: policy.heartbeat_ms,
+            attempt: started.attempt,
+            priority: policy.priority,
+            tenant_bytes: length(&policy.tenant_name),
+            name_bytes: length(entry.name),
+            handler_bytes: length(&policy.handler),
+        };
+        let (tenant, handler) = (&*policy.tenant_name, &*policy.handler);
+        let dispatch = Dispatch { head, tenant, name: entry.name, handler, payload: entry.payload };
+        effects.send(candidate.session, 1 + policy.priority.number(), |out| dispatch.encode(out));
+    }
+
+    /// Ends a running attempt that is past one of its limits.
+    pub(super) fn time_out(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+        self.stop_attempt(id, slot, AttemptOutcome::TimedOut, CancelReason::TimedOut, effects);
+    }
+
+    /// Ends a running attempt by the server's decision, and tells its worker if that is attached.
+    pub(super) fn stop_attempt(
+        &mut self,
+        id: PartitionId,
+        slot: u32,
+        outcome: AttemptOutcome,
+        reason: CancelReason,
+        effects: &mut Effects,
+    ) {
+        let (job, execution_id, token) = self.running(id, slot);
+        let ended =
+            self.decide(id, effects, |partition, turn| partition.end_attempt(slot, &Ending::by_server(outcome), turn));
+        if outcome == AttemptOutcome::TimedOut {
+            self.tell_to_stop(id, &ended, execution_id, token, reason, effects);
+            self.abandon(job, token, ended.volatile.place);
+        }
+        self.after_attempt(id, slot, effects);
+    }
+
+    /// What follows the end of an attempt whoever ended it, but for its slot and the job's next entry.
+    pub(super) fn after_attempt(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+        if self.watch_count > 0 {
+            self.notify_ended(id, slot, effects);
+        }
+        self.expire_excess(id, effects);
+    }
+
+    /// Id and token of the running attempt of the job in `slot`.
+    pub(super) fn running(&self, id: PartitionId, slot: u32) -> (JobId, ExecutionId, Token) {
+        let partition = &self.owned(id).partition;
+        let (job, record) = (partition.job_id(slot), partition.slot(slot));
+        let fire_sequence = FireSequence(record.fire_sequence());
+        (job, ExecutionId { job, fire_sequence }, record.token())
+    }
+
+    /// Tells the worker of an attempt to stop it, if it is attached.
+    pub(super) fn tell_to_stop(
+        &self,
+        id: PartitionId,
+        execution: &Execution,
+        execution_id: ExecutionId,
+        token: Token,
+        reason: CancelReason,
+        effects: &mut Effects,
+    ) {
+        let Some(worker) = self.owned(id).partition.workers().get(execution.worker) else { return };
+        let session = self.workers.by_instance(worker.instance).and_then(|worker| worker.session);
+        if let Some(session) = session {
+            let ExecutionId { job, fire_sequence } = execution_id;
+            let frame = CancelAttempt { job, fire_sequence, token, reason };
+            effects.send(session, LANE_CONTROL, |out| frame.encode(out));
+        }
+    }
+
+    /// Keeps the slot of an attempt that ended here until its worker, if that is attached, reports on it: it still runs there.
+    pub(super) fn abandon(&mut self, job: JobId, token: Token, place: WorkerPlace) {
+        let kept = match place {
+            WorkerPlace::Here(handle) if self.dispatcher.session(handle).is_some() => AbandonedPlace::Here(handle),
+            WorkerPlace::AtHome(session) if self.workers.by_session(session).is_some() => {
+                AbandonedPlace::AtHome(session)
+            }
+            _ => return,
+        };
+        self.abandoned.insert((job, token), kept);
+    }
+
+    /// Frees the slot of an attempt that ended.
+    #[inline]
+    pub(super) fn vacate(&mut self, place: WorkerPlace) {
+        match place {
+            WorkerPlace::None => {}
+            WorkerPlace::Here(handle) => {
+                self.dispatcher.release(handle);
+            }
+            WorkerPlace::AtHome(session) => self.outbox.push_back((session.shard, PeerMessage::Vacated(session))),
+        }
+    }
+
+    /// Frees the slot that was kept for an attempt, now that its worker has reported.
+    pub(super) fn vacate_abandoned(&mut self, job: JobId, token: Token) {
+        match self.abandoned.remove(&(job, token)) {
+            Some(AbandonedPlace::Here(handle)) => self.vacate(WorkerPlace::Here(handle)),
+            Some(AbandonedPlace::AtHome(session)) => self.vacate(WorkerPlace::AtHome(session)),
+            None => {}
+        }
+    }
+}

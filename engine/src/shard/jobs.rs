@@ -1,0 +1,336 @@
+//! Requests that change something: submissions, commands on one job, cancellations.
+
+use super::{Effects, Gate, Origin, Refusal, Shard};
+use crate::partition::{
+    CancelError, Cancelled, JobError,
+    submit::{SubmitAnswer, SubmitError, SubmitRequest},
+};
+use std::time::Duration;
+use tickwheel_wire::{
+    DecodeError, JobId, PartitionId, TenantId, Timestamp,
+    frame::{
+        Frame, FrameType,
+        request::{CancelExecution, Done, JobCommand, JobVerb, SubmitJob, Submitted},
+        session::RefusalCode,
+        work::CancelReason,
+    },
+    job::{JobSpec, JobSpecError},
+    limits::IDEMPOTENCY_KEY_BYTES_MAX,
+    partition_of,
+};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+/// A refusal that owns its text.
+pub(super) struct Denial {
+    pub code: RefusalCode,
+    pub detail: u64,
+    pub field: &'static str,
+    pub message: String,
+}
+
+impl Denial {
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, detail: 0, field: "", message: message.into() }
+    }
+
+    fn of_field(code: RefusalCode, field: &'static str, detail: usize, message: impl Into<String>) -> Self {
+        Self { code, detail: u64::try_from(detail).unwrap_or(u64::MAX), field, message: message.into() }
+    }
+
+    pub fn send(&self, origin: &Origin<'_>, request_id: u64, effects: &mut Effects) {
+        let Self { code, detail, field, message } = self;
+        origin.refuse(effects, &Refusal { request_id, code: *code, detail: *detail, field, message });
+    }
+}
+
+impl Shard {
+    pub(super) fn handle_request(
+        &mut self,
+        origin: &Origin<'_>,
+        frame_type: FrameType,
+        body: &[u8],
+        effects: &mut Effects,
+    ) -> Result<(), DecodeError> {
+        match frame_type {
+            FrameType::SubmitJob => {
+                let request = SubmitJob::decode_body(body)?;
+                let answer = self.submit(origin, &request, effects);
+                self.answer(origin, request.request_id, answer, effects);
+            }
+            FrameType::JobCommand => {
+                let request = JobCommand::decode_body(body)?;
+                let answer = self.command(origin, &request, effects);
+                self.answer(origin, request.request_id, answer, effects);
+            }
+            FrameType::CancelExecution => {
+                let request = CancelExecution::decode_body(body)?;
+                let answer = self.cancel(origin, &request, effects);
+                self.answer(origin, request.request_id, answer, effects);
+            }
+            _ => return self.handle_query(origin, frame_type, body, effects),
+        }
+        Ok(())
+    }
+
+    fn answer<'f>(
+        &self,
+        origin: &Origin<'_>,
+        request_id: u64,
+        answer: Result<impl Frame<'f>, Denial>,
+        effects: &mut Effects,
+    ) {
+        match answer {
+            Ok(frame) => origin.reply(effects, &frame),
+            Err(denial) => denial.send(origin, request_id, effects),
+        }
+    }
+
+    fn submit(
+        &mut self,
+        origin: &Origin<'_>,
+        request: &SubmitJob<'_>,
+        effects: &mut Effects,
+    ) -> Result<Submitted, Denial> {
+        self.check_gate()?;
+        let spec = JobSpec::decode(request.spec).map_err(|error| invalid_spec(&error))?;
+        spec.validate(self.config.payload_bytes_max).map_err(|error| invalid_spec(&error))?;
+        let tenant = self.tenant(origin, spec.tenant)?;
+        let id = self.partition_of_name(request.partition, spec.tenant, spec.name)?;
+        self.check_pool(&spec, tenant)?;
+        if request.idempotency_key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+            let message = format!("the idempotency key is longer than {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
+            let code = RefusalCode::InvalidField;
+            return Err(Denial::of_field(code, "idempotency_key", IDEMPOTENCY_KEY_BYTES_MAX, message));
+        }
+        let window_ms = match request.idempotency_window_ms {
+            0 => self.config.idempotency_window_ms,
+            window_ms => window_ms,
+        };
+        let submission = SubmitRequest {
+            tenant,
+            spec: &spec,
+            spec_bytes: request.spec,
+            mode: request.mode,
+            expected_revision: request.expected_revision,
+            idempotency_key: key_hash(tenant, request.idempotency_key),
+            idempotency_window: Duration::from_millis(window_ms.into()),
+        };
+        let submitted = self.decide(id, effects, |partition, turn| partition.submit(&submission, turn));
+        let SubmitAnswer { job, revision, next_fire, created } =
+            submitted.map_err(|error| denied_submission(&error))?;
+        // The answer to a repeated submission may be about a job that is gone.
+        if let Some(slot) = self.owned(id).partition.slot_of(job) {
+            self.arrange(id, slot, effects);
+        }
+        Ok(Submitted { request_id: request.request_id, job, revision: revision.into(), next_fire, created })
+    }
+
+    fn command(
+        &mut self,
+        origin: &Origin<'_>,
+        request: &JobCommand<'_>,
+        effects: &mut Effects,
+    ) -> Result<Done, Denial> {
+        self.check_gate()?;
+        let tenant = self.tenant(origin, request.tenant)?;
+        let id = self.partition_of_name(request.partition, request.tenant, request.name)?;
+        let slot = self.slot(id, tenant, request.name)?;
+        let job = self.owned(id).partition.job_id(slot);
+        match request.verb {
+            JobVerb::Delete => {
+                self.delete(id, slot, effects);
+                return Ok(Done { request_id: request.request_id, job, next_fire: Timestamp::MAX });
+            }
+            JobVerb::Pause => self.decide(id, effects, |partition, turn| partition.pause(slot, turn)),
+            JobVerb::Resume => self.decide(id, effects, |partition, turn| partition.resume(slot, turn)),
+            JobVerb::Trigger => {
+                let triggered = self.decide(id, effects, |partition, turn| partition.trigger(slot, turn));
+                triggered.map_err(|error: JobError| Denial::new(RefusalCode::OverlapSkipped, error.to_string()))?;
+            }
+        }
+        self.arrange(id, slot, effects);
+        let next_fire = self.owned(id).partition.slot(slot).next_fire();
+        Ok(Done { request_id: request.request_id, job, next_fire })
+    }
+
+    fn delete(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+        let running = self.owned(id).partition.execution(slot).copied().filter(|execution| !execution.retrying);
+        if let Some(execution) = running {
+            let (job, execution_id, token) = self.running(id, slot);
+            self.tell_to_stop(id, &execution, execution_id, token, CancelReason::JobDeleted, effects);
+            self.abandon(job, token, execution.volatile.place);
+        }
+        self.disarm(id, slot);
+        self.decide(id, effects, |partition, turn| partition.delete(slot, turn));
+    }
+
+    fn cancel(
+        &mut self,
+        origin: &Origin<'_>,
+        request: &CancelExecution,
+        effects: &mut Effects,
+    ) -> Result<Done, Denial> {
+        self.check_gate()?;
+        let CancelExecution { request_id, job, fire_sequence, .. } = *request;
+        let id = self.partition_of_id(request.partition, job)?;
+        let partition = &self.owned(id).partition;
+        let slot = partition.slot_of(job).ok_or_else(unknown_job)?;
+        if !origin.identity.may_act_for(partition.tenant_of(slot)) {
+            return Err(unknown_job());
+        }
+        let cancelled = self.decide(id, effects, |partition, turn| partition.cancel(job, fire_sequence, turn));
+        match cancelled.map_err(|error| denied_cancel(&error))? {
+            Cancelled::Requested { slot } | Cancelled::Repeated { slot } => self.stop_gracefully(id, slot, effects),
+            Cancelled::Ended { slot } => {
+                self.after_cancelled(id, slot, effects);
+                self.arrange(id, slot, effects);
+            }
+        }
+        let next_fire = self.owned(id).partition.slot(slot).next_fire();
+        Ok(Done { request_id, job, next_fire })
+    }
+
+    /// Tells the worker of a running attempt to end it, and gives it a limited time to do so.
+    fn stop_gracefully(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+        let (_, execution_id, token) = self.running(id, slot);
+        let now = self.now.monotonic;
+        let owned = self.partitions[usize::from(id.0)].as_deref_mut().expect("it was looked up");
+        let grace = now + Duration::from_millis(self.config.cancel_grace_ms.into());
+        let place = owned.partition.slot(slot).execution;
+        let volatile = &mut owned.partition.executions_mut().get_mut(place).volatile;
+        volatile.deadline = Some(volatile.deadline.map_or(grace, |deadline| deadline.min(grace)));
+        let execution = *owned.partition.executions().get(place);
+        self.tell_to_stop(id, &execution, execution_id, token, CancelReason::Requested, effects);
+        self.arrange(id, slot, effects);
+        if self.watch_count > 0 {
+            self.notify_in_flight(id, slot, effects);
+        }
+    }
+
+    fn after_cancelled(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+        if self.watch_count > 0 {
+            self.notify_cancelled(id, slot, effects);
+        }
+        self.expire_excess(id, effects);
+    }
+
+    fn check_gate(&self) -> Result<(), Denial> {
+        match self.gate {
+            Gate::Open => Ok(()),
+            Gate::OutOfSpace => {
+                Err(Denial::new(RefusalCode::OutOfSpace, "there is no space left on disk for anything new"))
+            }
+            Gate::Draining => Err(Denial::new(RefusalCode::Draining, "the node drains and takes nothing new")),
+        }
+    }
+
+    /// The tenant named, if the sender may act for it.
+    pub(super) fn tenant(&self, origin: &Origin<'_>, name: &str) -> Result<TenantId, Denial> {
+        let Some(tenant) = self.config.directory.tenant(name) else {
+            let message = format!("the tenant `{name}` is not configured");
+            return Err(Denial { field: "tenant", ..Denial::new(RefusalCode::UnknownTenant, message) });
+        };
+        if origin.identity.may_act_for(tenant) {
+            return Ok(tenant);
+        }
+        let message = format!("`{}` may not act for the tenant `{name}`", origin.identity.name);
+        Err(Denial { field: "tenant", ..Denial::new(RefusalCode::Forbidden, message) })
+    }
+
+    /// The partition that a request names, if it is here and the name belongs to it.
+    pub(super) fn partition_of_name(
+        &self,
+        stated: PartitionId,
+        tenant: &str,
+        name: &str,
+    ) -> Result<PartitionId, Denial> {
+        let actual = partition_of(tenant, name, self.config.partition_count);
+        if actual != stated {
+            let message = format!("`{tenant}/{name}` belongs to partition {}, not {}", actual.0, stated.0);
+            return Err(Denial { detail: actual.0.into(), ..Denial::new(RefusalCode::NotOwner, message) });
+        }
+        self.partition_here(stated)
+    }
+
+    pub(super) fn partition_of_id(&self, stated: PartitionId, job: JobId) -> Result<PartitionId, Denial> {
+        if job.partition() != stated {
+            let message = format!("job {job} belongs to partition {}, not {}", job.partition().0, stated.0);
+            return Err(Denial { detail: job.partition().0.into(), ..Denial::new(RefusalCode::NotOwner, message) });
+        }
+        self.partition_here(stated)
+    }
+
+    pub(super) fn partition_here(&self, id: PartitionId) -> Result<PartitionId, Denial> {
+        match self.partition(id) {
+            Some(_) => Ok(id),
+            None => Err(Denial::new(RefusalCode::NotOwner, format!("partition {} is not here", id.0))),
+        }
+    }
+
+    pub(super) fn slot(&self, id: PartitionId, tenant: TenantId, name: &str) -> Result<u32, Denial> {
+        self.owned(id).partition.slot_by_name(tenant, name).ok_or_else(unknown_job)
+    }
+
+    fn check_pool(&self, spec: &JobSpec<'_>, tenant: TenantId) -> Result<(), Denial> {
+        let (code, message) = match self.config.directory.pool(spec.pool) {
+            None => (RefusalCode::InvalidField, format!("the pool `{}` is not configured", spec.pool)),
+            Some(pool) if !self.config.directory.pool_serves(pool, tenant) => {
+                (RefusalCode::Forbidden, format!("the pool `{}` is another tenant's", spec.pool))
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(Denial { field: "pool", ..Denial::new(code, message) })
+    }
+}
+
+/// The hash by which a tenant's key is remembered; 0 for none.
+fn key_hash(tenant: TenantId, key: &[u8]) -> u128 {
+    if key.is_empty() { 0 } else { xxh3_128_with_seed(key, u64::from(tenant.0)).max(1) }
+}
+
+pub(super) fn unknown_job() -> Denial {
+    Denial::new(RefusalCode::UnknownJob, "there is no such job")
+}
+
+fn invalid_spec(error: &JobSpecError) -> Denial {
+    let message = error.to_string();
+    match error {
+        JobSpecError::Length { field: "payload", length_max, .. } => {
+            Denial::of_field(RefusalCode::TooLarge, "payload", *length_max, message)
+        }
+        JobSpecError::Length { field, length_max, .. } => {
+            Denial::of_field(RefusalCode::InvalidField, field, *length_max, message)
+        }
+        JobSpecError::Missing(field) | JobSpecError::ControlCharacter(field) => {
+            Denial::of_field(RefusalCode::InvalidField, field, 0, message)
+        }
+        JobSpecError::Range { field, max, .. } => {
+            Denial { detail: *max, ..Denial::of_field(RefusalCode::InvalidField, field, 0, message) }
+        }
+        _ => Denial { field: "spec", ..Denial::new(RefusalCode::Malformed, message) },
+    }
+}
+
+fn denied_submission(error: &SubmitError) -> Denial {
+    let message = error.to_string();
+    match error {
+        SubmitError::AlreadyExists => Denial::new(RefusalCode::AlreadyExists, message),
+        SubmitError::RevisionConflict { found } => {
+            Denial { detail: u64::from(*found), ..Denial::new(RefusalCode::RevisionConflict, message) }
+        }
+        SubmitError::IdempotencyConflict => Denial::new(RefusalCode::IdempotencyConflict, message),
+        SubmitError::IdempotencyFull => {
+            Denial { field: "idempotency_key", ..Denial::new(RefusalCode::Overloaded, message) }
+        }
+        SubmitError::JobsFull => Denial { field: "jobs", ..Denial::new(RefusalCode::Overloaded, message) },
+        SubmitError::NeverFires => Denial { field: "schedule", ..Denial::new(RefusalCode::NeverFires, message) },
+        SubmitError::Cron(_) => Denial { field: "cron", ..Denial::new(RefusalCode::InvalidField, message) },
+    }
+}
+
+fn denied_cancel(error: &CancelError) -> Denial {
+    match error {
+        CancelError::UnknownJob => unknown_job(),
+        CancelError::UnknownExecution => Denial::new(RefusalCode::UnknownExecution, error.to_string()),
+    }
+}

@@ -1,0 +1,257 @@
+//! Requests that only look: one job, one execution, pages of both.
+//!
+//! A page looks at a bounded number of entries and holds a bounded number of bytes, so it may be short, or empty, before the last:
+//! only the cursor tells the end. A job that appears or goes between two pages may be missed or met twice; one that stays
+//! is met once.
+
+use super::{
+    Effects, Origin, Refusal, Shard,
+    jobs::{Denial, unknown_job},
+};
+use crate::partition::{Partition, recent::Attempt};
+use tickwheel_wire::{
+    DecodeError, TenantId,
+    frame::{
+        Frame, FrameType,
+        request::{ExecutionById, ExecutionView, JobByName, ListExecutions, ListJobs, PageEnd, Unwatch, Watch},
+        session::RefusalCode,
+    },
+    limits::PAGE_ENTRIES_MAX,
+};
+
+/// Entries that a page looks at.
+const LOOKS_PER_PAGE: u64 = 8_192;
+/// Bytes after which a page ends.
+const PAGE_BYTES: usize = 512 << 10;
+/// In the cursor of a list of executions: the part that was reached is that of attempts which ended.
+const CURSOR_ENDED: u64 = 1 << 63;
+
+/// Which jobs or executions a list is about.
+struct Filter<'a> {
+    tenant: Option<TenantId>,
+    prefix: &'a str,
+    exact: &'a str,
+}
+
+impl Filter<'_> {
+    fn admits(&self, tenant: TenantId, name: &str) -> bool {
+        self.tenant.is_none_or(|wanted| wanted == tenant)
+            && name.starts_with(self.prefix)
+            && (self.exact.is_empty() || name == self.exact)
+    }
+}
+
+impl Shard {
+    pub(super) fn handle_query(
+        &mut self,
+        origin: &Origin<'_>,
+        frame_type: FrameType,
+        body: &[u8],
+        effects: &mut Effects,
+    ) -> Result<(), DecodeError> {
+        let (request_id, answered) = match frame_type {
+            FrameType::JobByName => {
+                let request = JobByName::decode_body(body)?;
+                (request.request_id, self.job_by_name(origin, &request, effects))
+            }
+            FrameType::ListJobs => {
+                let request = ListJobs::decode_body(body)?;
+                (request.request_id, self.list_jobs(origin, &request, effects))
+            }
+            FrameType::ListExecutions => {
+                let request = ListExecutions::decode_body(body)?;
+                (request.request_id, self.list_executions(origin, &request, effects))
+            }
+            FrameType::ExecutionById => {
+                let request = ExecutionById::decode_body(body)?;
+                (request.request_id, self.execution_by_id(origin, &request, effects))
+            }
+            FrameType::Watch => {
+                let request = Watch::decode_body(body)?;
+                (request.request_id, self.watch(origin, &request, effects))
+            }
+            FrameType::Unwatch => {
+                let request = Unwatch::decode_body(body)?;
+                (request.request_id, self.unwatch(origin, &request, effects))
+            }
+            _ => {
+                let request_id = super::request_id_of(frame_type, body);
+                let message = "a client may not send this frame";
+                origin.refuse(effects, &Refusal::new(request_id, RefusalCode::WrongRole, message));
+                return Ok(());
+            }
+        };
+        if let Err(denial) = answered {
+            denial.send(origin, request_id, effects);
+        }
+        Ok(())
+    }
+
+    fn job_by_name(
+        &mut self,
+        origin: &Origin<'_>,
+        request: &JobByName<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Denial> {
+        let tenant = self.tenant(origin, request.tenant)?;
+        let id = self.partition_of_name(request.partition, request.tenant, request.name)?;
+        let slot = self.slot(id, tenant, request.name)?;
+        let mut spec = std::mem::take(&mut self.scratch);
+        origin.reply(effects, &self.owned(id).partition.job_view(slot, request.request_id, &mut spec));
+        self.scratch = spec;
+        Ok(())
+    }
+
+    fn list_jobs(&mut self, origin: &Origin<'_>, request: &ListJobs<'_>, effects: &mut Effects) -> Result<(), Denial> {
+        let id = self.partition_here(request.partition)?;
+        let tenant = self.visible_tenant(origin, request.tenant)?;
+        let filter = Filter { tenant, prefix: request.prefix, exact: "" };
+        let mut spec = std::mem::take(&mut self.scratch);
+        let mut page = Page::new(request.limit, effects);
+        let partition = &self.owned(id).partition;
+        let slot_count = u64::from(partition.slot_count());
+        let mut cursor = request.cursor;
+        let looks_end = cursor.saturating_add(LOOKS_PER_PAGE);
+        while cursor < slot_count.min(looks_end) && page.has_room(effects) {
+            let slot = u32::try_from(cursor).expect("below the number of slots");
+            cursor += 1;
+            let Some(record) = partition.job(slot) else { continue };
+            if filter.admits(partition.tenant_of(slot), partition.entry(record).name) {
+                origin.reply(effects, &partition.job_view(slot, request.request_id, &mut spec));
+                page.count += 1;
+            }
+        }
+        let cursor = if cursor < slot_count { cursor } else { PageEnd::LAST };
+        origin.reply(effects, &PageEnd { request_id: request.request_id, cursor });
+        self.scratch = spec;
+        Ok(())
+    }
+
+    fn list_executions(
+        &self,
+        origin: &Origin<'_>,
+        request: &ListExecutions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Denial> {
+        let id = self.partition_here(request.partition)?;
+        let tenant = self.visible_tenant(origin, request.tenant)?;
+        let filter = Filter { tenant, prefix: "", exact: request.name };
+        let partition = &self.owned(id).partition;
+        let mut page = Page::new(request.limit, effects);
+        let mut looks = LOOKS_PER_PAGE;
+        let mut cursor = request.cursor;
+        while cursor & CURSOR_ENDED == 0 && looks > 0 && page.has_room(effects) {
+            looks -= 1;
+            let Ok(place) = usize::try_from(cursor) else { break };
+            if place >= partition.executions().place_count() {
+                cursor = CURSOR_ENDED;
+                break;
+            }
+            cursor += 1;
+            let in_flight = partition.executions().at(place);
+            let view = in_flight.and_then(|execution| partition.view_in_flight(execution.slot, request.request_id));
+            page.add(origin, view, &filter, partition, effects);
+        }
+        if cursor & CURSOR_ENDED != 0 {
+            cursor = self.list_ended(origin, request, cursor, &filter, &mut page, effects);
+        }
+        origin.reply(effects, &PageEnd { request_id: request.request_id, cursor });
+        Ok(())
+    }
+
+    /// The executions that ended, the newest first; attempts that were followed by another are left out.
+    fn list_ended(
+        &self,
+        origin: &Origin<'_>,
+        request: &ListExecutions<'_>,
+        cursor: u64,
+        filter: &Filter<'_>,
+        page: &mut Page,
+        effects: &mut Effects,
+    ) -> u64 {
+        let partition = &self.owned(request.partition).partition;
+        let first = usize::try_from(cursor & !CURSOR_ENDED).unwrap_or(usize::MAX);
+        let mut next = cursor;
+        for attempt in partition.recent().iter().rev().skip(first) {
+            if !page.has_room(effects) {
+                return next;
+            }
+            next += 1;
+            if is_final(attempt) {
+                let view = partition.view_ended(attempt, request.request_id);
+                page.add(origin, Some(view), filter, partition, effects);
+            }
+        }
+        PageEnd::LAST
+    }
+
+    fn execution_by_id(
+        &self,
+        origin: &Origin<'_>,
+        request: &ExecutionById,
+        effects: &mut Effects,
+    ) -> Result<(), Denial> {
+        let id = self.partition_of_id(request.partition, request.job)?;
+        let partition = &self.owned(id).partition;
+        let view = partition.view_execution(request.job, request.fire_sequence, request.request_id);
+        let visible = view.filter(|view| {
+            let tenant = self.config.directory.tenant(view.tenant);
+            origin.identity.tenant.is_none() || tenant.is_some_and(|tenant| origin.identity.may_act_for(tenant))
+        });
+        let Some(view) = visible else {
+            let gone = partition.slot_of(request.job).is_none();
+            let message = "the execution is not in flight, and not among those that are remembered";
+            return Err(if gone { unknown_job() } else { Denial::new(RefusalCode::UnknownExecution, message) });
+        };
+        origin.reply(effects, &view);
+        Ok(())
+    }
+
+    /// The tenant that a list is about: the one named, or the sender's; `None`: all.
+    pub(super) fn visible_tenant(&self, origin: &Origin<'_>, name: &str) -> Result<Option<TenantId>, Denial> {
+        if name.is_empty() { Ok(origin.identity.tenant) } else { self.tenant(origin, name).map(Some) }
+    }
+}
+
+/// Whether no other attempt followed.
+const fn is_final(attempt: &Attempt) -> bool {
+    attempt.retry_at == 0
+}
+
+/// A page being filled.
+struct Page {
+    count: u16,
+    limit: u16,
+    bytes_end: usize,
+}
+
+impl Page {
+    fn new(limit: u16, effects: &Effects) -> Self {
+        Self { count: 0, limit: limit.clamp(1, PAGE_ENTRIES_MAX), bytes_end: effects.bytes().len() + PAGE_BYTES }
+    }
+
+    fn has_room(&self, effects: &Effects) -> bool {
+        self.count < self.limit && effects.bytes().len() < self.bytes_end
+    }
+
+    fn add(
+        &mut self,
+        origin: &Origin<'_>,
+        view: Option<ExecutionView<'_>>,
+        filter: &Filter<'_>,
+        partition: &Partition,
+        effects: &mut Effects,
+    ) {
+        let Some(view) = view else { return };
+        // Of a job that is gone only the names are left, so its tenant is compared by the caller's right to see all.
+        let tenant = partition.slot_of(view.job).map(|slot| partition.tenant_of(slot));
+        let admitted = match tenant {
+            Some(tenant) => filter.admits(tenant, view.name),
+            None => filter.tenant.is_none() && (filter.exact.is_empty() || view.name == filter.exact),
+        };
+        if admitted {
+            origin.reply(effects, &view);
+            self.count += 1;
+        }
+    }
+}
