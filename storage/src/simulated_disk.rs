@@ -180,7 +180,8 @@ impl SimulatedDisk {
         self.lock().used_bytes()
     }
 
-    /// The power fails now, if it has not yet: returns the disk as it is found afterwards. This one stays off.
+    /// The power fails now, if it has not yet: returns the disk as it is found afterwards. This one stays off; asked again, it
+    /// gives another disk that might have been found.
     #[must_use]
     pub fn crash(&self) -> Self {
         let mut state = self.lock();
@@ -290,6 +291,10 @@ impl State {
         self.names_pending = later;
         let now: Vec<NameChange> = now;
         now.iter().for_each(|change| change.apply(&mut self.names_durable));
+        // What was in a directory goes with it.
+        drop_orphans(&mut self.names_durable);
+        let names = &self.names;
+        self.names_pending.retain(|change| names.contains_key(&change.directory));
         self.drop_unnamed();
     }
 
@@ -350,7 +355,7 @@ impl State {
     fn survivors(&mut self) -> (BTreeMap<PathBuf, Node>, BTreeMap<InodeId, Inode>) {
         let mut names = self.names_durable.clone();
         let mut kept: BTreeMap<PathBuf, u64> = BTreeMap::new();
-        for change in std::mem::take(&mut self.names_pending) {
+        for change in self.names_pending.clone() {
             // A directory's changes survive up to some point and not beyond.
             let quota = match kept.get(&change.directory) {
                 Some(quota) => *quota,
@@ -361,15 +366,13 @@ impl State {
                 change.apply(&mut names);
             }
         }
-        let directories = names.clone();
-        let has_directory = |path: &Path| path.parent().is_none_or(|parent| directories.contains_key(parent));
-        names.retain(|path, _| has_directory(path));
-        for (_, (inode, change)) in std::mem::take(&mut self.in_flight) {
-            if let Some(inode) = self.inodes.get_mut(&inode) {
-                inode.pending.push(change);
+        drop_orphans(&mut names);
+        let mut inodes = self.inodes.clone();
+        for (inode, change) in self.in_flight.values() {
+            if let Some(inode) = inodes.get_mut(inode) {
+                inode.pending.push(change.clone());
             }
         }
-        let mut inodes = std::mem::take(&mut self.inodes);
         inodes.retain(|inode, _| names.values().any(|node| *node == Node::File(*inode)));
         for inode in inodes.values_mut() {
             for change in std::mem::take(&mut inode.pending) {
@@ -395,6 +398,12 @@ impl State {
             }
         }
     }
+}
+
+/// Forgets names in directories that do not exist.
+fn drop_orphans(names: &mut BTreeMap<PathBuf, Node>) {
+    let directories = names.clone();
+    names.retain(|path, _| path.parent().is_none_or(|parent| directories.contains_key(parent)));
 }
 
 impl Change {
@@ -505,7 +514,11 @@ impl SimulatedDevice {
                 self.act("prepare", path, |state| state.write(inode, 0, &contents, Durability::Unsynced))?;
             }
             (Task::Prepare { .. }, 2) => self.sync(pending.file.expect("it was created"))?,
-            (Task::Prepare { path, .. }, 3) => self.rename(&layout::temporary(path), path)?,
+            (Task::Prepare { path, .. }, 3) => {
+                self.rename(&layout::temporary(path), path)?;
+                let file = self.files.get_mut(&pending.file.expect("it was created"));
+                file.expect("it is open").1.clone_from(path);
+            }
             (Task::Create { path }, 0) => pending.file = Some(self.create(path)?),
             (Task::Publish { file, .. }, 0) => self.sync(*file)?,
             (Task::Publish { file, from, to }, 1) => {

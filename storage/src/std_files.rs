@@ -81,6 +81,7 @@ impl StdFiles {
             let _ = self.remove(&temporary);
             return Err(error);
         }
+        self.files.get_mut(&file).expect("it is open").1 = path.to_owned();
         Ok(file)
     }
 

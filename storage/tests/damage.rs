@@ -1,0 +1,208 @@
+//! The torn tail of a crash is cut; damage stops recovery and names file and offset.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use support::{EVENT_BYTES, Model, Node, NodeError, options};
+use tickwheel_storage::{
+    Admission, CommitLog, Damage, LogOptions, MAP_VERSION, RecoverError, ReplayError, SEGMENT_VERSION,
+    SNAPSHOT_VERSION, Section,
+    simulated_disk::{DiskOptions, SimulatedDisk},
+};
+use tickwheel_wire::PartitionId;
+
+/// The first stream of a new data directory.
+const SEGMENT: &str = "log/1/0.log";
+const COMMITS: usize = 6;
+
+/// A log of [`COMMITS`] commits of one event of partition 0, each in a block of 4096 bytes; `polls` between them.
+fn disk_with_log(is_awaited: bool, options: LogOptions) -> (SimulatedDisk, Model) {
+    let disk = SimulatedDisk::new(DiskOptions::default());
+    let mut model = Model::new();
+    let mut node = Node::start(disk.clone(), 1, options).expect("starts");
+    model.commits = vec![Vec::new()];
+    node.settle(&mut model).expect("settles");
+    for _ in 0..COMMITS {
+        node.append(&mut model, 0, &[(PartitionId(0), 1)], Admission::Ordinary).expect("appends");
+        if is_awaited {
+            node.settle(&mut model).expect("settles");
+        }
+    }
+    node.settle(&mut model).expect("settles");
+    (disk, model)
+}
+
+fn block_offset(sequence: usize) -> u64 {
+    4096 * sequence as u64
+}
+
+fn error_of(disk: &SimulatedDisk) -> RecoverError {
+    match Node::start(disk.clone(), 1, options()) {
+        Ok(_) => panic!("recovery should have stopped"),
+        Err(NodeError::Recover(error) | NodeError::Replay(ReplayError::Recover(error))) => error,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn an_unreadable_block_is_damage_if_a_later_one_knew_it_durable() {
+    for sequence in 1..COMMITS {
+        let (disk, _) = disk_with_log(true, options());
+        disk.corrupt(SEGMENT, block_offset(sequence) + 60, 1);
+        let error = error_of(&disk);
+        let RecoverError::Damaged { path, offset, damage } = error else { panic!("{error}") };
+        assert_eq!((path.as_path(), offset), (Path::new(SEGMENT), block_offset(sequence)));
+        assert_eq!(damage, Damage::Block { sequence: sequence as u64 });
+    }
+}
+
+#[test]
+fn an_unreadable_last_block_is_the_torn_tail() {
+    for byte in [0, 4, 8, 24, 60, EVENT_BYTES as u64] {
+        let (disk, model) = disk_with_log(true, options());
+        disk.corrupt(SEGMENT, block_offset(COMMITS) + byte, 1);
+        let node = Node::start(disk, 1, options()).expect("the tail is cut");
+        assert_eq!(node.found[0], model.states[0][..COMMITS - 1]);
+    }
+}
+
+#[test]
+fn blocks_in_flight_behind_a_torn_one_are_void() {
+    let (disk, model) = disk_with_log(false, LogOptions { in_flight_max: COMMITS, ..options() });
+    disk.corrupt(SEGMENT, block_offset(2) + 60, 1);
+    let node = Node::start(disk.clone(), 1, options()).expect("the tail is cut");
+    assert_eq!(node.found[0], model.states[0][..1]);
+    drop(node);
+    let node = Node::start(disk, 1, options()).expect("the cut is for good");
+    assert_eq!(node.found[0], model.states[0][..1]);
+}
+
+#[test]
+fn an_empty_commit_guards_the_one_before_it() {
+    let disk = SimulatedDisk::new(DiskOptions::default());
+    let mut model = Model::new();
+    let mut node = Node::start_checked(disk.clone(), 1, &mut model).expect("starts");
+    node.append(&mut model, 0, &[(PartitionId(0), 1)], Admission::Ordinary).expect("appends");
+    node.settle(&mut model).expect("settles");
+    node.append(&mut model, 0, &[], Admission::Ordinary).expect("appends");
+    node.settle(&mut model).expect("settles");
+    disk.corrupt(SEGMENT, block_offset(1) + 60, 1);
+    assert!(matches!(error_of(&disk), RecoverError::Damaged { damage: Damage::Block { sequence: 1 }, .. }));
+}
+
+#[test]
+fn a_closed_stream_is_damaged_wherever_it_cannot_be_read() {
+    let (disk, _) = disk_with_log(true, options());
+    drop(Node::start(disk.clone(), 1, options()).expect("closes the stream"));
+    disk.corrupt(SEGMENT, block_offset(COMMITS) + 60, 1);
+    let error = error_of(&disk);
+    let RecoverError::Damaged { path, offset, .. } = error else { panic!("{error}") };
+    assert_eq!((path.as_path(), offset), (Path::new(SEGMENT), block_offset(COMMITS)));
+}
+
+/// Appends `payload` as the last commit and tears its block.
+fn torn_payload(options: LogOptions, payload: &[u8]) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(DiskOptions::default());
+    let mut model = Model::new();
+    let mut node = Node::start(disk.clone(), 1, options).expect("starts");
+    model.commits = vec![Vec::new()];
+    node.settle(&mut model).expect("settles");
+    let section = Section { partition: PartitionId(0), first_sequence: 1, event_count: 1, bytes: payload };
+    node.shards[0].log.append([section], Admission::Ordinary).expect("appends");
+    node.settle(&mut model).expect("settles");
+    disk.corrupt(SEGMENT, block_offset(1), 1);
+    disk
+}
+
+#[test]
+fn a_payload_cannot_pose_as_a_later_block() {
+    let (other, _) = disk_with_log(true, options());
+    let from = usize::try_from(block_offset(COMMITS)).expect("small");
+    let block = &other.contents(SEGMENT).expect("a segment")[from..from + 4096];
+    // Block and section headers take 72 bytes; the forged block falls on the next aligned offset.
+    let mut payload = vec![0; 4096 - 72];
+    payload.extend_from_slice(block);
+    let same_salt = torn_payload(options(), &payload);
+    assert!(matches!(error_of(&same_salt), RecoverError::Damaged { .. }), "whoever knows the salt can forge");
+    let disk = torn_payload(LogOptions { salt: 99, ..options() }, &payload);
+    let node = Node::start(disk, 1, options()).expect("the tail is cut");
+    assert!(node.found[0].is_empty());
+}
+
+#[test]
+fn a_missing_segment_or_stream_is_damage() {
+    let disk = SimulatedDisk::new(DiskOptions::default());
+    let mut model = Model::new();
+    let mut node = Node::start_checked(disk.clone(), 1, &mut model).expect("starts");
+    for _ in 0..30 {
+        node.append(&mut model, 0, &[(PartitionId(0), 20)], Admission::Ordinary).expect("appends");
+    }
+    node.settle(&mut model).expect("settles");
+    drop(node);
+    let segments = disk.paths().iter().filter(|path| path.starts_with("log")).count();
+    assert!(segments > 4, "{segments} segments");
+    for index in 0..segments {
+        let image = disk.crash();
+        let path = PathBuf::from(format!("log/1/{index}.log"));
+        let mut device = image.device();
+        tickwheel_storage::Device::remove(&mut device, &path).expect("removes");
+        let result = Node::start(image.clone(), 1, options());
+        if index + 2 >= segments {
+            // The last two were prepared and not used.
+            assert_eq!(result.expect("they hold nothing").found, model.states);
+        } else {
+            assert!(result.is_err(), "segment {index}");
+        }
+    }
+    let image = disk.crash();
+    let mut device = image.device();
+    for index in 0..segments {
+        let path = PathBuf::from(format!("log/1/{index}.log"));
+        tickwheel_storage::Device::remove(&mut device, &path).expect("removes");
+    }
+    tickwheel_storage::Device::remove_directory(&mut device, Path::new("log/1")).expect("removes");
+    assert!(matches!(error_of(&image), RecoverError::Damaged { damage: Damage::Missing, .. }));
+}
+
+#[test]
+fn a_lost_partition_map_is_noticed() {
+    let (disk, _) = disk_with_log(true, options());
+    let mut device = disk.device();
+    tickwheel_storage::Device::remove(&mut device, Path::new("partitions.map")).expect("removes");
+    let error = error_of(&disk);
+    assert!(matches!(error, RecoverError::Damaged { damage: Damage::UnknownStream { .. }, .. }), "{error}");
+}
+
+#[test]
+fn every_changed_byte_of_the_map_stops_recovery() {
+    let (disk, _) = disk_with_log(true, options());
+    let length = disk.contents("partitions.map").expect("a map").len() as u64;
+    for offset in 0..length {
+        disk.corrupt("partitions.map", offset, 0x80);
+        assert!(Node::start(disk.clone(), 1, options()).is_err(), "byte {offset}");
+        disk.corrupt("partitions.map", offset, 0x80);
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_naming_both_versions() {
+    let (disk, mut model) = disk_with_log(true, options());
+    let mut node = Node::start_checked(disk.clone(), 1, &mut model).expect("starts");
+    node.snapshot(&mut model, PartitionId(0)).expect("takes a snapshot");
+    drop(node);
+    let snapshot = format!("snapshots/0/{COMMITS}.snap");
+    for (path, offset, supported) in [
+        ("log/2/0.log", 8, SEGMENT_VERSION),
+        (snapshot.as_str(), 8, SNAPSHOT_VERSION),
+        ("partitions.map", 8, MAP_VERSION),
+    ] {
+        disk.corrupt(path, offset, 0x40);
+        let error = error_of(&disk);
+        let RecoverError::Version { path: named, found, supported: known } = &error else { panic!("{error}") };
+        assert_eq!((named.as_path(), *found, *known), (Path::new(path), supported ^ 0x40, supported));
+        let text = error.to_string();
+        assert!(text.contains(&found.to_string()) && text.contains(&known.to_string()), "{text}");
+        disk.corrupt(path, offset, 0x40);
+    }
+    Node::start(disk, 1, options()).expect("nothing was changed on disk meanwhile");
+}
