@@ -11,6 +11,7 @@ mod random;
 mod session;
 mod topology;
 mod types;
+mod worker;
 
 pub use batch::{FrameBatch, LANE_COUNT, Lane, RawFrame};
 pub use client::{Client, ClientConfig, ExecutionPager, JobPager, Pager, Watch};
@@ -20,9 +21,10 @@ pub use error::{ConnectError, Refusal, RequestError, SessionError};
 pub use session::{Dialer, Session, SessionReceiver, SessionSender};
 pub use topology::Topology;
 pub use types::{CommandDone, Execution, ExecutionFilter, Job, JobFilter, Submission, Transition};
+pub use worker::{Attempt, Failure, Output, Shards, StopReason, Worker, WorkerBuilder, WorkerError, WorkerHandle};
 
 pub use tickwheel_wire::{
-    ExecutionId, FireSequence, JobId, PartitionId, ShardId, Timestamp, Token,
+    ExecutionId, FireSequence, InstanceId, JobId, PartitionId, ShardId, Timestamp, Token,
     frame::{
         request::{ExecutionState, SubmitMode},
         session::RefusalCode,
