@@ -2,9 +2,9 @@
 
 mod support;
 
-use support::{Model, Node, NodeError, PARTITIONS, Random};
+use support::{Model, Node, NodeError, PARTITIONS, Random, options};
 use tickwheel_storage::{
-    Admission,
+    Admission, LogOptions,
     simulated_disk::{DiskOptions, SimulatedDisk},
 };
 use tickwheel_wire::{PartitionId, mix64};
@@ -124,6 +124,44 @@ fn any_step_may_fail_and_nothing_reported_is_lost() {
             let survivor = disk.crash();
             let after = Node::start_checked(survivor, 2, &mut model);
             after.map(drop).unwrap_or_else(|error| panic!("seed {seed}, step {fail_at} ({result:?}): {error}"));
+        }
+    }
+}
+
+/// Segment 0 is covered by snapshots while all that follows is still on its way to the disk.
+fn removal_under_load(disk: &SimulatedDisk, model: &mut Model) -> Result<(), NodeError> {
+    let mut node = Node::start(disk.clone(), 1, LogOptions { in_flight_max: 100, ahead_segments: 4, ..options() })?;
+    model.commits = vec![Vec::new()];
+    let one = [(PartitionId(0), 15)];
+    for _ in 0..40 {
+        node.poll(model)?;
+    }
+    for _ in 0..7 {
+        node.append(model, 0, &one, Admission::Ordinary)?;
+    }
+    node.snapshot(model, PartitionId(0))?;
+    for _ in 0..16 {
+        node.append(model, 0, &one, Admission::Ordinary)?;
+    }
+    for _ in 0..60 {
+        node.poll(model)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_segment_is_removed_only_when_what_follows_can_be_told_from_damage() {
+    let disk = |seed| SimulatedDisk::new(DiskOptions { seed, delay_polls_max: 30, ..DiskOptions::default() });
+    for seed in 0..10 {
+        let whole = disk(seed);
+        removal_under_load(&whole, &mut Model::new()).expect("an undisturbed history");
+        assert!(whole.contents("log/1/0.log").is_none(), "the first segment was removed");
+        for crash_at in 1..=whole.op_count() {
+            let (disk, mut model) = (disk(seed), Model::new());
+            disk.crash_at(crash_at);
+            check_off(&disk, removal_under_load(&disk, &mut model)).expect("only the crash stops it");
+            let after = Node::start_checked(disk.crash(), 1, &mut model);
+            after.map(drop).unwrap_or_else(|error| panic!("seed {seed}, step {crash_at}: {error}"));
         }
     }
 }
