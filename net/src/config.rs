@@ -46,7 +46,8 @@ pub struct EndpointConfig {
     /// Bytes that wait per session in lane buffers before [`SendError::Backlog`](crate::SendError::Backlog).
     /// Default 8 MiB.
     pub backlog_bytes_max: usize,
-    /// Sent or sendable bytes that QUIC keeps per session until they are acknowledged. Default 1 MiB.
+    /// Sent or sendable bytes that QUIC keeps per session until they are acknowledged; the control lane may fill all of
+    /// it, P0 three quarters, P1 half, P2 a quarter. Default 2 MiB.
     pub send_window_bytes: u32,
     /// Bytes that a peer may send on one lane before they are read here. Default 1 MiB.
     pub lane_receive_window_bytes: u32,
@@ -69,7 +70,7 @@ impl Default for EndpointConfig {
             mtu_bytes: 1472,
             frame_bytes_max: u32::try_from(limits::FRAME_BYTES_MAX).expect("1 MiB"),
             backlog_bytes_max: 8 << 20,
-            send_window_bytes: 1 << 20,
+            send_window_bytes: 2 << 20,
             lane_receive_window_bytes: 1 << 20,
             receive_window_bytes: 2 << 20,
             is_known_frame: |number| FrameType::from_number(number).is_some(),
@@ -128,9 +129,9 @@ impl EndpointConfig {
         )?;
         check(
             "send_window_bytes",
-            "at least 16 KiB",
+            "at least 64 KiB",
             self.send_window_bytes.into(),
-            self.send_window_bytes >= 1 << 14,
+            self.send_window_bytes >= 1 << 16,
         )?;
         let lane_window = self.lane_receive_window_bytes;
         check("lane_receive_window_bytes", "at least 16 KiB", lane_window.into(), lane_window >= 1 << 14)?;

@@ -349,7 +349,7 @@ impl Endpoint {
         self.settle();
         while let Some(slot) = self.unflushed.pop() {
             let Some(session) = session_in(&mut self.slots, slot).filter(|session| session.is_open()) else { continue };
-            match session.write_lanes() {
+            match session.write_lanes(self.config.send_window_bytes) {
                 Ok(0) => {}
                 Ok(_) => {
                     if session.owes_writable && session.backlog_bytes <= self.config.backlog_bytes_max / 2 {

@@ -48,6 +48,12 @@ impl Lane {
         StreamId::new(Side::Client, Dir::Bi, self as u64)
     }
 
+    /// How many bytes of a send window the lane may fill: all of it for control, a quarter less for each lane below.
+    pub(crate) const fn share_of(self, send_window_bytes: u32) -> u64 {
+        let quarters = (LANE_COUNT - self.index()) as u64;
+        send_window_bytes as u64 * quarters / LANE_COUNT as u64
+    }
+
     /// What quinn calls priority: larger goes first.
     pub(crate) const fn send_priority(self) -> i32 {
         -(self as i32)

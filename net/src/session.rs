@@ -15,6 +15,10 @@ use crate::{
     lane::{FrameRules, FrameSink, LANE_COUNT, Lane, LaneState},
 };
 
+/// Bytes per write into a stream. QUIC frees what was acknowledged only by whole writes, so one as large as the window
+/// would stall it; many small ones would make it search.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Given up at the deadline.
@@ -112,21 +116,35 @@ impl Session {
     }
 
     /// Hands waiting bytes to QUIC, the most urgent lane first, until it takes no more. Returns how many it took.
-    pub(crate) fn write_lanes(&mut self) -> Result<usize, Close> {
+    ///
+    /// What QUIC has taken counts against its send window until it is acknowledged, whichever lane it is of. So that
+    /// bulk on a lower lane cannot keep urgent bytes out, each lane may fill the window only up to its own share.
+    pub(crate) fn write_lanes(&mut self, send_window_bytes: u32) -> Result<usize, Close> {
         let mut taken_bytes = 0;
         for lane in Lane::ALL {
             let state = &mut self.lanes[lane.index()];
-            while state.is_open && !state.is_blocked && !state.outgoing.is_empty() {
-                match self.connection.send_stream(lane.stream_id()).write(state.outgoing.unwritten()) {
+            if !state.is_open || state.is_blocked || state.outgoing.is_empty() {
+                continue;
+            }
+            self.connection.set_send_window(lane.share_of(send_window_bytes));
+            let mut stream = self.connection.send_stream(lane.stream_id());
+            while !state.outgoing.is_empty() {
+                let unwritten = state.outgoing.unwritten();
+                match stream.write(&unwritten[..unwritten.len().min(WRITE_BYTES_MAX)]) {
                     Ok(count) => {
                         state.outgoing.advance(count);
                         taken_bytes += count;
                     }
-                    Err(WriteError::Blocked) => state.is_blocked = true,
+                    Err(WriteError::Blocked) => {
+                        state.is_blocked = true;
+                        break;
+                    }
                     Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return Err(lane_closed(lane)),
                 }
             }
         }
+        // With the whole window in force QUIC says at the next acknowledgement that blocked lanes may try again.
+        self.connection.set_send_window(send_window_bytes.into());
         self.backlog_bytes -= taken_bytes;
         Ok(taken_bytes)
     }

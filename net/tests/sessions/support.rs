@@ -301,7 +301,12 @@ pub struct World {
     network: BinaryHeap<Reverse<Packet>>,
     sequence: u64,
     random: u64,
+    /// Turns since time moved.
+    turns_at_once: u32,
 }
+
+/// Turns without any time passing that a healthy world never needs.
+const TURNS_AT_ONCE_MAX: u32 = 10_000;
 
 const DELAY: Duration = Duration::from_micros(200);
 
@@ -325,6 +330,7 @@ impl World {
             network: BinaryHeap::new(),
             sequence: 0,
             random: 1,
+            turns_at_once: 0,
         }
     }
 
@@ -388,8 +394,18 @@ impl World {
             }
             let next = self.next_time().expect("nothing is left to happen");
             assert!(next <= deadline, "not done after ten minutes; events: {:?}", self.events);
-            self.now = self.now.max(next);
+            self.advance(next);
         }
+    }
+
+    /// Moves time forward, if `next` lies ahead.
+    ///
+    /// # Panics
+    /// If someone asks again and again to be called at a time that has come.
+    fn advance(&mut self, next: Instant) {
+        self.turns_at_once = if next > self.now { 0 } else { self.turns_at_once + 1 };
+        assert!(self.turns_at_once < TURNS_AT_ONCE_MAX, "time stands still");
+        self.now = self.now.max(next);
     }
 
     /// Runs for a virtual duration.
@@ -398,7 +414,7 @@ impl World {
         loop {
             self.turn();
             match self.next_time().filter(|next| *next <= end) {
-                Some(next) => self.now = self.now.max(next),
+                Some(next) => self.advance(next),
                 None => break,
             }
         }
