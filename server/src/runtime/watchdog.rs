@@ -121,8 +121,8 @@ impl Watch {
             let overdue = overdue.filter(|overdue| !overdue.is_zero());
             if let Some(overdue) = overdue {
                 tracing::warn!(shard, ?overdue, "woke a shard that slept past its deadline");
-                waker.signal();
                 self.rescues.fetch_add(1, Ordering::Relaxed);
+                waker.signal();
             }
             let asleep = waker.is_asleep();
             if let Some(stuck) = turn.stuck_for(now, asleep) {
