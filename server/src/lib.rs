@@ -7,5 +7,7 @@ pub mod certificates;
 pub mod config;
 pub mod data_directory;
 pub mod fatal;
+pub mod node;
 pub mod runtime;
+pub mod shard;
 mod system;

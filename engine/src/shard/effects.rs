@@ -95,7 +95,7 @@ impl Effects {
     }
 
     /// The events by partition, in order of first touch.
-    pub fn sections(&self) -> impl Iterator<Item = Section<'_>> {
+    pub fn sections(&self) -> impl Iterator<Item = Section<'_>> + Clone {
         self.touched.iter().filter_map(|&partition| {
             let buffer = &self.buffers[usize::from(partition.0)];
             (buffer.event_count > 0).then_some(Section {

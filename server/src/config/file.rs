@@ -22,6 +22,8 @@ pub struct ConfigurationFile {
     pub log: LogSection,
     /// Tenants besides `default`.
     pub tenant: Vec<TenantSection>,
+    /// Pools besides `high`, `standard`, `long-running` and `spot`.
+    pub pool: Vec<PoolSection>,
 }
 
 /// `[node]`
@@ -36,8 +38,6 @@ pub struct NodeSection {
     pub shards: u16,
     /// Number of partitions of a new data directory.
     pub partitions: u64,
-    /// Pools of workers. `standard` is always one.
-    pub pools: Vec<String>,
     /// How long a draining server waits for what runs.
     pub drain_ms: u64,
     /// How long a shard polls before it sleeps.
@@ -89,6 +89,17 @@ pub struct TenantSection {
     pub weight: u16,
 }
 
+/// `[[pool]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolSection {
+    /// Its name.
+    pub name: String,
+    /// The only tenant whose jobs it runs; absent: it is shared.
+    #[serde(default)]
+    pub tenant: Option<String>,
+}
+
 const fn weight_default() -> u16 {
     1
 }
@@ -136,7 +147,6 @@ impl Default for NodeSection {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             shards: 0,
             partitions: 256,
-            pools: ["high", "standard", "long-running", "spot"].map(str::to_owned).to_vec(),
             drain_ms: 30_000,
             spin_us: 50,
         }

@@ -6,7 +6,7 @@
 pub mod file;
 
 use crate::fatal::Fatal;
-use file::{ConfigurationFile, TenantSection};
+use file::{ConfigurationFile, PoolSection, TenantSection};
 use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
 use tickwheel_wire::{PartitionCount, limits};
 
@@ -29,7 +29,7 @@ pub struct Configuration {
     shards: u16,
     partitions: PartitionCount,
     tenants: Vec<TenantSettings>,
-    pools: Vec<String>,
+    pools: Vec<PoolSettings>,
     frame_bytes_max: usize,
     payload_bytes_max: usize,
     sessions_max: usize,
@@ -51,6 +51,18 @@ pub struct TenantSettings {
     pub weight: u16,
 }
 
+/// A pool as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Its name.
+    pub name: String,
+    /// The only tenant whose jobs it runs; `None`: it is shared.
+    pub tenant: Option<String>,
+}
+
+/// The pools that always exist, for all tenants.
+pub const POOLS_BUILT_IN: [&str; 4] = ["high", "standard", "long-running", "spot"];
+
 /// The tenant that always exists.
 pub const TENANT_DEFAULT: &str = "default";
 
@@ -60,7 +72,7 @@ impl Configuration {
     /// # Errors
     /// [`Fatal::Configuration`], naming the key, its value and the range.
     pub fn resolve(file: ConfigurationFile, overrides: Overrides) -> Result<Self, Fatal> {
-        let ConfigurationFile { node, limits, worker, log, tenant } = file;
+        let ConfigurationFile { node, limits, worker, log, tenant, pool } = file;
         let shards = match overrides.shards.unwrap_or(node.shards) {
             0 => shards_default(),
             shards => shards,
@@ -90,7 +102,7 @@ impl Configuration {
             shards,
             partitions,
             tenants: tenants(tenant)?,
-            pools: pools(node.pools)?,
+            pools: pools(pool)?,
             frame_bytes_max: limits.frame_bytes,
             payload_bytes_max: limits.payload_bytes,
             sessions_max: limits.sessions,
@@ -137,8 +149,8 @@ impl Configuration {
         &self.tenants
     }
 
-    /// The pools.
-    pub fn pools(&self) -> &[String] {
+    /// The pools, those that always exist first.
+    pub fn pools(&self) -> &[PoolSettings] {
         &self.pools
     }
 
@@ -218,18 +230,23 @@ fn tenants(sections: Vec<TenantSection>) -> Result<Vec<TenantSettings>, Fatal> {
     Ok(tenants)
 }
 
-fn pools(pools: Vec<String>) -> Result<Vec<String>, Fatal> {
+fn pools(sections: Vec<PoolSection>) -> Result<Vec<PoolSettings>, Fatal> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '~');
-    match pools
-        .iter()
-        .find(|pool| pool.is_empty() || pool.len() > limits::POOL_NAME_BYTES_MAX || !pool.chars().all(is_plain))
-    {
-        Some(pool) => Err(Fatal::Configuration(format!(
-            "node.pools: {pool:?} must have 1 to {} characters out of A-Z a-z 0-9 . _ - ~",
-            limits::POOL_NAME_BYTES_MAX
-        ))),
-        None => Ok(pools),
+    let mut pools: Vec<PoolSettings> =
+        POOLS_BUILT_IN.iter().map(|name| PoolSettings { name: (*name).to_owned(), tenant: None }).collect();
+    for PoolSection { name, tenant } in sections {
+        if name.is_empty() || name.len() > limits::POOL_NAME_BYTES_MAX || !name.chars().all(is_plain) {
+            return Err(Fatal::Configuration(format!(
+                "pool.name: {name:?} must have 1 to {} characters out of A-Z a-z 0-9 . _ - ~",
+                limits::POOL_NAME_BYTES_MAX
+            )));
+        }
+        if pools.iter().any(|pool| pool.name == name) {
+            return Err(Fatal::Configuration(format!("pool.name: {name:?} stands twice, or always exists")));
+        }
+        pools.push(PoolSettings { name, tenant });
     }
+    Ok(pools)
 }
 
 fn range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Fatal> {
@@ -255,7 +272,10 @@ mod tests {
         let stated = ConfigurationFile::parse(example).expect("the example is valid");
         assert_eq!(stated, ConfigurationFile::default());
         let written = toml::to_string(&ConfigurationFile::default()).expect("the defaults can be written");
-        for line in written.lines().filter(|line| line.contains('=') && !line.starts_with("tenant")) {
+        for line in written
+            .lines()
+            .filter(|line| line.contains('=') && !line.starts_with("tenant") && !line.starts_with("pool"))
+        {
             let key = line.split('=').next().unwrap_or_default().trim();
             assert!(example.lines().any(|line| line.starts_with(key)), "{key} is missing in the example");
         }

@@ -1,0 +1,404 @@
+//! One shard of the server: the loop that joins core, sessions, log and siblings.
+//!
+//! A turn: drain the socket, read frames and the siblings' envelopes, let the core handle and fire, append what happened to the
+//! log, release what has become durable, send. Then, with nothing left to do, sleep until the socket, the log, a sibling or the
+//! next deadline calls.
+//!
+//! Invariants: nothing leaves before its commit is durable ([`outbox`]); a failed log ends the shard; every loop of a turn has a bound,
+//! and while the log cannot take more, no more frames are read, so that what waits in memory is bounded too.
+//!
+//! Deliberately absent: decisions about jobs (the core's), system calls (those of [`crate::runtime`]), start-up ([`start`]).
+
+pub mod outbox;
+pub mod peers;
+pub mod router;
+mod snapshots;
+pub mod start;
+
+use crate::{
+    fatal::Fatal,
+    node::Control,
+    runtime::{
+        clock::{Clock, Reading},
+        counters::ShardCounters,
+        device::UringDevice,
+        idle::Idle,
+        socket::{Outgoing, Sent, ShardSocket},
+    },
+};
+use outbox::Outbox;
+use router::Router;
+use snapshots::Snapshots;
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tickwheel_engine::shard::{Gate, Input};
+use tickwheel_net::{Close, CloseCode, Endpoint, Event, Lane, SendError, Transmit};
+use tickwheel_storage::{Admission, AppendError, CommitLog as _, CommitSequence, Log, Section, SpaceState};
+use tickwheel_wire::{
+    Now, SessionId, SessionRef, ShardId,
+    frame::{Frame as _, session::GoAway},
+};
+
+/// Events above which a turn reads no more frames, in bytes.
+const EVENT_BYTES_MAX: usize = 4 << 20;
+/// Stream bytes read of one lane before the next session gets its turn.
+const LANE_BYTES_MAX: usize = 64 << 10;
+/// Sessions read in one turn.
+const READS_MAX: usize = 64;
+/// Envelopes taken from siblings in one turn.
+const ENVELOPES_MAX: usize = 64;
+/// Sends in one turn, so that receiving gets its turn again.
+const SENDS_MAX: usize = 256;
+/// Bytes that wait for a session above which its watches end.
+const SLOW_BYTES: usize = 4 << 20;
+/// How often a shard whose disk is full asks for space.
+const SPACE_RETRY: Duration = Duration::from_millis(100);
+/// How long a drained shard goes on turning so that the last frames reach their peers.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// The parts of a running shard.
+pub struct ShardLoop {
+    id: ShardId,
+    control: Arc<Control>,
+    router: Router,
+    outbox: Outbox,
+    endpoint: Endpoint,
+    socket: ShardSocket,
+    /// A transmit that the socket could not take.
+    blocked: Option<Transmit>,
+    send_buffer: Vec<u8>,
+    log: Log<UringDevice>,
+    log_fd: OwnedFd,
+    appended: CommitSequence,
+    durable: CommitSequence,
+    space_retry_at: Instant,
+    snapshots: Snapshots,
+    idle: Idle,
+    clock: Clock,
+    counters: Arc<ShardCounters>,
+    gate: Gate,
+    drain: Drain,
+}
+
+/// How far the shard is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    No,
+    /// Waits for what runs, at most until then.
+    Finishing {
+        until: Instant,
+    },
+    /// Says good-bye.
+    Lingering {
+        until: Instant,
+    },
+}
+
+impl ShardLoop {
+    /// Runs until the node drains or the log fails.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the shard cannot go on; everything acknowledged is in the log.
+    pub fn run(mut self) -> Result<(), Fatal> {
+        loop {
+            let reading = self.clock.now();
+            let worked = self.turn(&reading)?;
+            if self.is_over(&reading) {
+                return Ok(());
+            }
+            if worked {
+                self.idle.worked(reading.instant);
+            } else if !self.router.core.has_work() {
+                self.rest(&reading);
+            }
+        }
+    }
+
+    fn turn(&mut self, reading: &Reading) -> Result<bool, Fatal> {
+        self.counters.turn();
+        let now = reading.now;
+        let mut worked = self.receive(reading)?;
+        worked |= self.session_events(reading);
+        self.judge_space(reading.instant);
+        if self.router.effects.event_bytes() < EVENT_BYTES_MAX {
+            worked |= self.read_frames(now);
+            worked |= self.read_peers(reading);
+            self.router.core.fire(now, &mut self.router.effects);
+        }
+        self.router.take_core_messages();
+        worked |= self.commit()?;
+        worked |= self.release(reading)?;
+        let commits = (self.appended, self.durable);
+        self.snapshots.advance(&mut self.router.core, &mut self.log, commits, &self.control);
+        worked |= self.transmit(reading.instant);
+        let system_calls = self.router.peers.flush();
+        self.counters.system_calls.add(system_calls);
+        Ok(worked)
+    }
+
+    fn receive(&mut self, reading: &Reading) -> Result<bool, Fatal> {
+        let Self { socket, endpoint, .. } = self;
+        let instant = reading.instant;
+        let mut received = false;
+        socket
+            .receive(|datagram| {
+                received = true;
+                endpoint.handle_datagram(instant, datagram.remote, datagram.local_ip, datagram.ecn, datagram.bytes);
+            })
+            .map_err(|error| Fatal::Shard { shard: self.id.0, reason: format!("its socket is broken: {error}") })?;
+        if endpoint.next_timeout().is_some_and(|timeout| timeout <= instant) {
+            endpoint.handle_timeout(instant);
+            received = true;
+        }
+        Ok(received)
+    }
+
+    fn session_events(&mut self, reading: &Reading) -> bool {
+        let mut worked = false;
+        while let Some(event) = self.endpoint.poll_event() {
+            worked = true;
+            match event {
+                Event::Opened { session, identity, remote } => {
+                    tracing::debug!(shard = self.id.0, %remote, name = identity.name, role = %identity.role, "session opened");
+                    if let Err(close) = self.router.opened(session, &identity) {
+                        self.endpoint.close(reading.instant, session, close);
+                    }
+                }
+                Event::Closed { session, reason } => {
+                    tracing::debug!(shard = self.id.0, %reason, "session closed");
+                    self.router.closed(reading.now, session);
+                }
+                Event::Rejected { remote, reason } => {
+                    tracing::info!(shard = self.id.0, %remote, %reason, "connection refused");
+                }
+                _ => {}
+            }
+        }
+        worked
+    }
+
+    /// Closes the core's gate while the log lives on its reserve.
+    fn judge_space(&mut self, instant: Instant) {
+        match (self.log.space_state(), self.gate) {
+            (SpaceState::Reserve { left_bytes }, Gate::Open) => {
+                tracing::error!(
+                    shard = self.id.0,
+                    left_bytes,
+                    "the disk is full: submissions are refused, nothing fires"
+                );
+                self.set_gate(Gate::OutOfSpace);
+            }
+            (SpaceState::Ample, Gate::OutOfSpace) => {
+                tracing::info!(shard = self.id.0, "there is space again: submissions are accepted");
+                self.set_gate(Gate::Open);
+            }
+            _ => {}
+        }
+        if self.gate == Gate::OutOfSpace && self.space_retry_at <= instant {
+            self.space_retry_at = instant + SPACE_RETRY;
+            self.log.retry_space();
+        }
+    }
+
+    fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+        self.router.core.set_gate(gate);
+    }
+
+    fn read_frames(&mut self, now: Now) -> bool {
+        let Self { endpoint, router, .. } = self;
+        let mut worked = false;
+        for _ in 0..READS_MAX {
+            let read =
+                endpoint.read_frames(LANE_BYTES_MAX, |session, lane, frame| router.frame(now, session, lane, &frame));
+            if read.is_none() || router.effects.event_bytes() >= EVENT_BYTES_MAX {
+                break;
+            }
+            worked = true;
+        }
+        for reply in router.replies.drain(..) {
+            // A session that is gone, or that does not read, needs no answer.
+            let _ = endpoint.send(reply.session, reply.lane, &reply.frame);
+        }
+        worked
+    }
+
+    fn read_peers(&mut self, reading: &Reading) -> bool {
+        let Self { endpoint, router, .. } = self;
+        let mut slow = Vec::new();
+        let count = router.peers(reading.now, ENVELOPES_MAX, |session, lane, frames| {
+            send(endpoint, reading.instant, session, lane, frames, &mut slow);
+        });
+        self.warn_slow(reading.now, &slow);
+        count > 0
+    }
+
+    /// Appends what happened. While the log is busy it stays where it is, and grows with the next turn.
+    fn commit(&mut self) -> Result<bool, Fatal> {
+        let effects = &mut self.router.effects;
+        if effects.is_empty() {
+            return Ok(false);
+        }
+        if effects.event_bytes() > 0 {
+            let sections = effects.sections().map(|section| Section {
+                partition: section.partition,
+                first_sequence: section.first_sequence,
+                event_count: section.event_count,
+                bytes: section.bytes,
+            });
+            // Whether there is room was judged before anything was decided; what is decided has to be logged.
+            match self.log.append(sections, Admission::Reserve) {
+                Ok(commit) => self.appended = commit,
+                Err(AppendError::Full | AppendError::OutOfSpace) => return Ok(false),
+                Err(error) => return Err(Fatal::LogFailed { shard: self.id.0, reason: error.to_string() }),
+            }
+            self.snapshots.logged(effects.sections().map(|section| (section.partition, section.bytes.len())));
+        }
+        self.outbox.hold(effects, self.appended);
+        effects.clear();
+        Ok(true)
+    }
+
+    /// Sends what has become durable.
+    fn release(&mut self, reading: &Reading) -> Result<bool, Fatal> {
+        let durable =
+            self.log.poll().map_err(|error| Fatal::LogFailed { shard: self.id.0, reason: error.to_string() })?;
+        self.durable = durable;
+        let Self { outbox, endpoint, router, id, .. } = self;
+        let mut slow = Vec::new();
+        let released = outbox.release(durable, |output, frames| {
+            if output.session.shard == *id {
+                send(endpoint, reading.instant, output.session.session, output.lane, frames, &mut slow);
+            } else {
+                router.peers.deliver(output.session, output.lane, frames);
+            }
+        });
+        self.warn_slow(reading.now, &slow);
+        Ok(released)
+    }
+
+    /// Ends the watches of sessions that read too slowly, before their backlog ends the sessions themselves.
+    fn warn_slow(&mut self, now: Now, slow: &[SessionId]) {
+        for session in slow {
+            let session = SessionRef { shard: self.id, session: *session };
+            self.router.core.handle(now, Input::SessionBacklogged { session }, &mut self.router.effects);
+        }
+    }
+
+    fn transmit(&mut self, instant: Instant) -> bool {
+        self.endpoint.flush(instant);
+        let mut worked = false;
+        for _ in 0..SENDS_MAX {
+            let segments_max = self.socket.segments_max(1_200);
+            let next = match self.blocked.take() {
+                Some(transmit) => Some(transmit),
+                None => self.endpoint.poll_transmit(instant, segments_max, &mut self.send_buffer),
+            };
+            let Some(transmit) = next else { break };
+            let outgoing = Outgoing {
+                destination: transmit.destination,
+                source_ip: transmit.source_ip,
+                ecn: transmit.ecn,
+                contents: &self.send_buffer,
+                segment_bytes: transmit.segment_bytes,
+            };
+            if self.socket.try_send(&outgoing) == Sent::WouldBlock {
+                self.blocked = Some(transmit);
+                break;
+            }
+            worked = true;
+        }
+        worked
+    }
+
+    /// Moves the shard towards its end once the node drains; whether it is over.
+    fn is_over(&mut self, reading: &Reading) -> bool {
+        let instant = reading.instant;
+        match self.drain {
+            Drain::No => {
+                if let Some(limit) = self.control.drain_limit() {
+                    self.begin_drain(instant + limit);
+                }
+                false
+            }
+            Drain::Finishing { until } => {
+                let finished = self.router.in_flight_count() == 0;
+                self.control.report_finished(self.id, finished);
+                if (self.control.all_finished() || instant >= until) && self.is_settled() {
+                    let goodbye = Close::new(CloseCode::ShuttingDown, "the server stops");
+                    self.endpoint.close_all(instant, &goodbye);
+                    self.drain = Drain::Lingering { until: instant + LINGER };
+                }
+                false
+            }
+            Drain::Lingering { until } => instant >= until,
+        }
+    }
+
+    fn begin_drain(&mut self, until: Instant) {
+        self.set_gate(Gate::Draining);
+        let mut frame = Vec::new();
+        GoAway { retry_ms: 1_000, message: "the server drains" }.encode(&mut frame);
+        for session in self.router.sessions() {
+            // A session that is gone needs no warning.
+            let _ = self.endpoint.send(session, Lane::Control, &frame);
+        }
+        self.drain = Drain::Finishing { until };
+    }
+
+    /// Whether everything that was decided is durable and on its way.
+    fn is_settled(&self) -> bool {
+        self.router.effects.is_empty()
+            && self.outbox.is_empty()
+            && self.durable == self.appended
+            && !self.router.peers.has_backlog()
+            && !self.router.peers.has_messages()
+    }
+
+    fn rest(&mut self, reading: &Reading) {
+        let deadline = self.deadline(reading);
+        let Self { router, log, idle, endpoint, socket, log_fd, snapshots, .. } = self;
+        let sources = [socket.as_fd(), log_fd.as_fd()];
+        idle.rest(reading.instant, deadline, &sources, || {
+            router.peers.has_messages() || log.device_mut().has_work() || endpoint.has_work() || snapshots.has_work()
+        });
+    }
+
+    /// When the next turn must come at the latest.
+    fn deadline(&self, reading: &Reading) -> Option<Instant> {
+        let core = self.router.core.next_deadline().map(|at| {
+            let delay = at.saturating_since(reading.now.wall);
+            reading.instant + delay.min(Duration::from_secs(3_600))
+        });
+        let retry = (self.gate == Gate::OutOfSpace).then_some(self.space_retry_at);
+        let drain = match self.drain {
+            Drain::No => None,
+            Drain::Finishing { .. } => Some(reading.instant + Duration::from_millis(5)),
+            Drain::Lingering { until } => Some(until),
+        };
+        let backlog = (self.blocked.is_some() || self.router.peers.has_backlog() || !self.router.effects.is_empty())
+            .then(|| reading.instant + Duration::from_micros(200));
+        [core, self.endpoint.next_timeout(), retry, drain, backlog].into_iter().flatten().min()
+    }
+}
+
+/// Queues frames for a session of this shard. A peer that does not read what it is sent is disconnected; one that is gone
+/// already is no concern: what it was sent is durable and will be asked for again.
+fn send(
+    endpoint: &mut Endpoint,
+    instant: Instant,
+    session: SessionId,
+    lane: u8,
+    frames: &[u8],
+    slow: &mut Vec<SessionId>,
+) {
+    let lane = Lane::from_index(u64::from(lane)).expect("the core names one of the four lanes");
+    if let Err(SendError::Backlog { .. }) = endpoint.send(session, lane, frames) {
+        endpoint.close(instant, session, Close::new(CloseCode::SlowPeer, "the peer does not read what it is sent"));
+    } else if endpoint.backlog_bytes(session).is_some_and(|bytes| bytes > SLOW_BYTES) && !slow.contains(&session) {
+        slow.push(session);
+    }
+}

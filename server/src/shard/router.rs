@@ -1,0 +1,364 @@
+//! From a session's frame to the core that owns what it concerns.
+//!
+//! The router answers what needs no core: the handshake, and frames that belong nowhere. Everything else goes to this shard's core or, over the queues, to a sibling's.
+//!
+//! Invariants: a frame of a session that has not been welcomed reaches no core; every request gets exactly one answer or the
+//! session ends; a peer's mistake ends its own session at most.
+
+use super::peers::{Envelope, Peers};
+use crate::runtime::counters::ShardCounters;
+use std::sync::Arc;
+use tickwheel_engine::partition::{Counters as Counted, Partition};
+use tickwheel_engine::shard::{Directory, Effects, Identity, Input, Shard as Core};
+use tickwheel_net::{Close, CloseCode, Frame as NetFrame, Lane};
+use tickwheel_wire::{
+    Now, PartitionCount, PartitionId, SessionId, SessionRef, ShardId,
+    frame::{
+        self, Frame, FrameType,
+        request::{Counters, ReadCounters},
+        session::{Hello, PROTOCOL_VERSION, RefusalCode, Refused, Welcome},
+        work::{Complete, Completed, Verdict},
+    },
+};
+
+/// What the node tells every session at its beginning.
+#[derive(Clone, Debug)]
+pub struct NodeFacts {
+    /// The cluster's id.
+    pub cluster: u128,
+    /// Number of partitions.
+    pub partition_count: PartitionCount,
+    /// Longest body accepted, in bytes.
+    pub frame_bytes_max: u32,
+    /// Longest payload accepted, in bytes.
+    pub payload_bytes_max: u32,
+    /// UDP port of each shard.
+    pub shard_ports: Vec<u16>,
+}
+
+impl NodeFacts {
+    /// The shard that owns a partition: they are dealt out in turn.
+    pub fn shard_of(&self, partition: PartitionId) -> ShardId {
+        let shard_count = u16::try_from(self.shard_ports.len()).expect("shards are few");
+        ShardId(partition.0 % shard_count)
+    }
+}
+
+struct Session {
+    id: SessionId,
+    identity: Arc<Identity>,
+    tenant: String,
+    welcomed: bool,
+}
+
+/// A frame for a session of this shard that need not wait for the log.
+pub struct Reply {
+    /// The session.
+    pub session: SessionId,
+    /// The lane.
+    pub lane: Lane,
+    /// The encoded frame.
+    pub frame: Vec<u8>,
+}
+
+/// Routes frames. Owns the core, its effects, and the way to the siblings.
+pub struct Router {
+    shard: ShardId,
+    facts: Arc<NodeFacts>,
+    directory: Arc<Directory>,
+    sessions: Vec<Option<Session>>,
+    counters: Arc<ShardCounters>,
+    /// The core.
+    pub core: Core,
+    /// What the core did since the last commit.
+    pub effects: Effects,
+    /// The siblings.
+    pub peers: Peers,
+    /// Answers that need not wait.
+    pub replies: Vec<Reply>,
+}
+
+impl Router {
+    /// The router of `shard`.
+    pub fn new(
+        shard: ShardId,
+        facts: Arc<NodeFacts>,
+        directory: Arc<Directory>,
+        counters: Arc<ShardCounters>,
+        core: Core,
+        peers: Peers,
+    ) -> Self {
+        Self {
+            shard,
+            facts,
+            directory,
+            sessions: Vec::new(),
+            counters,
+            core,
+            effects: Effects::new(),
+            peers,
+            replies: Vec::new(),
+        }
+    }
+
+    /// Notes a new session. An identity that the node does not know is refused with the close to send.
+    ///
+    /// # Errors
+    /// The close that tells the peer why.
+    pub fn opened(&mut self, session: SessionId, identity: &tickwheel_net::Identity) -> Result<(), Close> {
+        let role = match identity.role {
+            tickwheel_net::Role::Admin => tickwheel_engine::shard::Role::Admin,
+            tickwheel_net::Role::Client => tickwheel_engine::shard::Role::Client,
+            tickwheel_net::Role::Worker => tickwheel_engine::shard::Role::Worker,
+        };
+        let pools: Vec<&str> = identity.pools.iter().map(String::as_str).collect();
+        let known = self
+            .directory
+            .identify(&identity.name, role, identity.tenant.as_deref(), &pools)
+            .map_err(|error| Close::new(CloseCode::UnknownTenant, &error.to_string()))?;
+        let index = slot_of(session);
+        if index >= self.sessions.len() {
+            self.sessions.resize_with(index + 1, || None);
+        }
+        let tenant = identity.tenant.clone().unwrap_or_default();
+        self.sessions[index] = Some(Session { id: session, identity: Arc::new(known), tenant, welcomed: false });
+        Ok(())
+    }
+
+    /// Notes that a session has ended.
+    pub fn closed(&mut self, now: Now, session: SessionId) {
+        let Some(slot) = self.sessions.get_mut(slot_of(session)) else { return };
+        if slot.as_ref().is_some_and(|found| found.id == session) && slot.take().is_some_and(|found| found.welcomed) {
+            let session = SessionRef { shard: self.shard, session };
+            self.core.handle(now, Input::SessionClosed { session }, &mut self.effects);
+        }
+    }
+
+    /// The sessions that were welcomed.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.sessions.iter().flatten().filter(|session| session.welcomed).map(|session| session.id)
+    }
+
+    /// How many executions of this shard are in flight.
+    pub fn in_flight_count(&self) -> usize {
+        self.core.partitions().map(Partition::execution_count).sum()
+    }
+
+    /// Takes one frame of one of this shard's sessions.
+    ///
+    /// # Errors
+    /// The close that ends the session.
+    #[inline]
+    pub fn frame(&mut self, now: Now, session: SessionId, lane: Lane, frame: &NetFrame<'_>) -> Result<(), Close> {
+        let Some(found) =
+            self.sessions.get(slot_of(session)).and_then(Option::as_ref).filter(|found| found.id == session)
+        else {
+            return Ok(());
+        };
+        if !found.welcomed {
+            return self.hello(session, lane, frame);
+        }
+        let identity = Arc::clone(&found.identity);
+        let from = SessionRef { shard: self.shard, session };
+        match self.owner(frame)? {
+            Owner::Core(partition) if partition.0 >= self.facts.partition_count.count() => {
+                let message = format!("there are {} partitions", self.facts.partition_count.count());
+                self.refuse(session, lane, frame, RefusalCode::NotOwner, &message);
+            }
+            Owner::Core(partition) => {
+                let shard = self.facts.shard_of(partition);
+                if shard == self.shard {
+                    self.handle(now, from, &identity, lane_number(lane), frame.frame_type, frame.body);
+                } else if self
+                    .peers
+                    .forward(shard, from, &identity, lane_number(lane), frame.frame_type, frame.body)
+                    .is_err()
+                {
+                    self.refuse(session, lane, frame, RefusalCode::Overloaded, "the owning shard is busy");
+                }
+            }
+            Owner::Counters if identity.role != tickwheel_engine::shard::Role::Admin => {
+                self.refuse(session, lane, frame, RefusalCode::WrongRole, "counters are for admins");
+            }
+            Owner::Counters => {
+                let counters = self.count();
+                let request_id = ReadCounters::decode_body(frame.body).map_err(malformed)?.request_id;
+                let mut bytes = Vec::new();
+                Counters { request_id, shard: self.shard.0, counters: &counters }.encode(&mut bytes);
+                self.replies.push(Reply { session, lane, frame: bytes });
+            }
+            Owner::Here => self.handle(now, from, &identity, lane_number(lane), frame.frame_type, frame.body),
+        }
+        Ok(())
+    }
+
+    /// Takes what siblings sent, up to `envelopes_max` envelopes; deliveries are handed to `deliver`. How many there were.
+    pub fn peers(&mut self, now: Now, envelopes_max: usize, mut deliver: impl FnMut(SessionId, u8, &[u8])) -> usize {
+        for count in 0..envelopes_max {
+            let Some((from, envelope)) = self.peers.receive() else { return count };
+            match envelope {
+                Envelope::Core(message) => self.core.handle(now, Input::Peer { from, message }, &mut self.effects),
+                Envelope::Frames(batch) => {
+                    for (frame, body) in batch.iter() {
+                        self.handle(now, frame.session, &frame.identity, frame.lane, frame.frame_type, body);
+                    }
+                }
+                Envelope::Deliveries(deliveries) => {
+                    for (output, frames) in deliveries.iter() {
+                        deliver(output.session.session, output.lane, frames);
+                    }
+                }
+            }
+        }
+        envelopes_max
+    }
+
+    /// Moves the core's messages to its siblings into their queues.
+    pub fn take_core_messages(&mut self) {
+        let peers = &mut self.peers;
+        self.core.send_to_peers(|to, message| {
+            peers.tell(to, message);
+            Ok(())
+        });
+    }
+
+    /// What the shard has counted, as the frame carries it.
+    fn count(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut push = |name, value| Counters::push(&mut out, name, value);
+        let shard = &self.counters;
+        push("turns", shard.turns.count());
+        push("system_calls", shard.system_calls.count());
+        push("sleeps", shard.sleeps.count());
+        push("wakes", shard.wakes.count());
+        push("datagrams_received", shard.datagrams_received.count());
+        push("sends", shard.sends.count());
+        push("device_writes", shard.device_writes.count());
+        push("allocations", shard.allocations.count());
+        let mut totals =
+            [("fired", 0), ("succeeded", 0), ("failed_attempts", 0), ("dead", 0), ("skipped", 0), ("misfired", 0)];
+        for counters in self.core.partitions().map(Partition::counters) {
+            let Counted { fired, succeeded, failed_attempts, dead, skipped, misfired, .. } = counters;
+            for (total, count) in totals.iter_mut().zip([fired, succeeded, failed_attempts, dead, skipped, misfired]) {
+                total.1 += count;
+            }
+        }
+        for (name, total) in totals {
+            push(name, total);
+        }
+        push("jobs", self.core.partitions().map(|partition| u64::from(partition.job_count())).sum());
+        push("executions_in_flight", self.in_flight_count() as u64);
+        push("memory_bytes", self.core.memory_bytes() as u64);
+        out
+    }
+
+    #[inline]
+    fn handle(&mut self, now: Now, session: SessionRef, identity: &Identity, lane: u8, frame_type: u16, body: &[u8]) {
+        let input = Input::Frame { session, identity, lane, frame_type, body };
+        self.core.handle(now, input, &mut self.effects);
+    }
+
+    /// Which core a frame belongs to.
+    #[inline]
+    fn owner(&self, frame: &NetFrame<'_>) -> Result<Owner, Close> {
+        match FrameType::from_number(frame.frame_type) {
+            Some(FrameType::Complete | FrameType::Heartbeat | FrameType::Reattach) => {
+                frame::work_job(frame.body).map(|job| Owner::Core(job.partition())).map_err(malformed)
+            }
+            Some(FrameType::Attach | FrameType::Capacity) => Ok(Owner::Here),
+            Some(FrameType::ReadCounters) => Ok(Owner::Counters),
+            Some(other) if is_request(other) => {
+                frame::request_head(frame.body).map(|(_, partition)| Owner::Core(partition)).map_err(malformed)
+            }
+            Some(FrameType::Hello) => Err(Close::new(CloseCode::ProtocolViolation, "a session says hello only once")),
+            Some(other) => Err(Close::new(CloseCode::ProtocolViolation, &format!("`{other}` is for nodes to send"))),
+            // net skips unknown frames or ends the session before they come here.
+            None => Err(Close::new(CloseCode::UnknownFrame, "unknown frame")),
+        }
+    }
+
+    fn hello(&mut self, session: SessionId, lane: Lane, frame: &NetFrame<'_>) -> Result<(), Close> {
+        if frame.frame_type != FrameType::Hello.number() || lane != Lane::Control {
+            return Err(Close::new(CloseCode::HelloExpected, "the first frame must be `hello` on the control lane"));
+        }
+        let hello = Hello::decode_body(frame.body)
+            .map_err(|error| Close::new(CloseCode::MalformedFrame, &format!("hello: {error}")))?;
+        if !(hello.version_min..=hello.version_max).contains(&PROTOCOL_VERSION) {
+            let message = format!(
+                "this node speaks protocol version {PROTOCOL_VERSION}, the peer {} to {}",
+                hello.version_min, hello.version_max
+            );
+            return Err(Close::new(CloseCode::UnsupportedVersion, &message));
+        }
+        let Some(found) = self.sessions.get_mut(slot_of(session)).and_then(Option::as_mut) else { return Ok(()) };
+        found.welcomed = true;
+        let shards =
+            (0..self.facts.partition_count.count()).map(|partition| self.facts.shard_of(PartitionId(partition)).0);
+        let partition_shards: Vec<u8> = shards.flat_map(u16::to_le_bytes).collect();
+        let shard_ports: Vec<u8> = self.facts.shard_ports.iter().flat_map(|port| port.to_le_bytes()).collect();
+        let welcome = Welcome {
+            version: PROTOCOL_VERSION,
+            cluster: self.facts.cluster,
+            shard: self.shard.0,
+            frame_bytes_max: self.facts.frame_bytes_max,
+            payload_bytes_max: self.facts.payload_bytes_max,
+            tenant: &found.tenant,
+            shard_ports: &shard_ports,
+            partition_shards: &partition_shards,
+        };
+        let mut bytes = Vec::new();
+        welcome.encode(&mut bytes);
+        self.replies.push(Reply { session, lane, frame: bytes });
+        Ok(())
+    }
+
+    /// Refuses a frame in the way its sender understands.
+    fn refuse(&mut self, session: SessionId, lane: Lane, frame: &NetFrame<'_>, code: RefusalCode, message: &str) {
+        let mut bytes = Vec::new();
+        match FrameType::from_number(frame.frame_type) {
+            Some(FrameType::Complete) => match Complete::decode_body(frame.body) {
+                Ok(Complete { head, .. }) => Completed {
+                    job: head.job,
+                    fire_sequence: head.fire_sequence,
+                    token: head.token,
+                    verdict: if code == RefusalCode::NotOwner { Verdict::UnknownJob } else { Verdict::Overloaded },
+                }
+                .encode(&mut bytes),
+                Err(_) => return,
+            },
+            // Repeated by the worker in any case.
+            Some(FrameType::Heartbeat) => return,
+            _ => {
+                let request_id = frame::request_head(frame.body).map_or(0, |(request_id, _)| request_id);
+                Refused { request_id, code, detail: 0, field: "", message }.encode(&mut bytes);
+            }
+        }
+        self.replies.push(Reply { session, lane, frame: bytes });
+    }
+}
+
+fn malformed(error: tickwheel_wire::DecodeError) -> Close {
+    Close::new(CloseCode::MalformedFrame, error.to_string())
+}
+
+enum Owner {
+    /// The core that owns this partition.
+    Core(PartitionId),
+    /// The core of the session's own shard.
+    Here,
+    /// No core: the loop answers.
+    Counters,
+}
+
+const fn is_request(frame_type: FrameType) -> bool {
+    matches!(frame_type.number() >> 8, 1)
+}
+
+const fn lane_number(lane: Lane) -> u8 {
+    lane as u8
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the slot is the low half of the id")]
+const fn slot_of(session: SessionId) -> usize {
+    (session.0 as u32) as usize
+}

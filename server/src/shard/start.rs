@@ -1,0 +1,284 @@
+//! From a data directory to the parts of running shards.
+//!
+//! Recovery reads the partition map, replays each shard's partitions on a thread of its own, gives every shard a new stream, and only then
+//! changes anything on disk. The number of shards may differ from the last run's.
+
+use super::{
+    Drain, ShardLoop,
+    outbox::Outbox,
+    peers::{Envelope, Peers},
+    router::{NodeFacts, Router},
+    snapshots::Snapshots,
+};
+use crate::{
+    config::Configuration,
+    fatal::Fatal,
+    node::Control,
+    runtime::{
+        clock::Clock,
+        counters::ShardCounters,
+        device::{DeviceOptions, UringDevice},
+        idle::{Idle, IdleStrategy, ShardWaker},
+        queues::Port,
+        socket::ShardSocket,
+    },
+};
+use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::Arc, thread, time::Instant};
+use tickwheel_engine::{
+    partition::{Partition, SnapshotReader},
+    shard::{Directory, Gate, Shard as Core, ShardConfig},
+};
+use tickwheel_net::{Endpoint, EndpointConfig, ServerTls};
+use tickwheel_storage::{
+    Catalog, CommitSequence, Log, LogOptions, Recovered, ReplayError, ReplaySink, Replayed, ShardStart, SnapshotWriter,
+    recover,
+};
+use tickwheel_wire::{PartitionCount, PartitionId, ShardId, Timestamp, frame::FrameType};
+
+/// A shard's recovered partitions and where its log goes on.
+pub struct RecoveredShard {
+    partitions: Vec<Partition>,
+    replayed: Vec<(PartitionId, u64)>,
+    start: ShardStart,
+}
+
+/// What every shard of the node shares at its start.
+#[derive(Clone)]
+pub struct Shared {
+    /// The settings.
+    pub configuration: Arc<Configuration>,
+    /// What sessions are told.
+    pub facts: Arc<NodeFacts>,
+    /// Tenants and pools.
+    pub directory: Arc<Directory>,
+    /// The server's certificate and its authority.
+    pub tls: Arc<ServerTls>,
+    /// Where shards and node meet.
+    pub control: Arc<Control>,
+}
+
+/// Reads everything that the data directory `root` holds, and opens a stream for each shard.
+///
+/// # Errors
+/// [`Fatal`] when the data is damaged or the disk refuses. Nothing was changed then, or it can be tried again.
+pub fn recover_all(
+    root: &Path,
+    partition_count: PartitionCount,
+    facts: &NodeFacts,
+    core_of: &(dyn Fn(ShardId) -> ShardConfig + Sync),
+) -> Result<(Catalog, Vec<RecoveredShard>), Fatal> {
+    let mut device = blocking_device(root)?;
+    let recovered = recover(&mut device, partition_count).map_err(|error| Fatal::Damaged(error.to_string()))?;
+    let shard_count = facts.shard_ports.len();
+    let mut holdings = vec![Vec::new(); shard_count];
+    for partition in (0..partition_count.count()).map(PartitionId) {
+        holdings[usize::from(facts.shard_of(partition).0)].push(partition);
+    }
+    let results: Vec<Result<(Vec<Partition>, Replayed), Fatal>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..)
+            .map(ShardId)
+            .zip(&holdings)
+            .map(|(shard, partitions)| {
+                let recovered = &recovered;
+                scope.spawn(move || replay(root, recovered, partitions, &core_of(shard)))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let mut partitions = Vec::new();
+    let mut replayed = Vec::new();
+    for result in results {
+        let (shard_partitions, shard_replayed) = result?;
+        for path in &shard_replayed.damaged_snapshots {
+            tracing::warn!(path = %path.display(), "a damaged snapshot was passed over");
+        }
+        partitions.push(shard_partitions);
+        replayed.push(shard_replayed);
+    }
+    let (catalog, starts) =
+        recovered.start(&mut device, &replayed, &holdings).map_err(|error| Fatal::Damaged(error.to_string()))?;
+    let replayed =
+        replayed.iter().map(|shard| shard.partitions.iter().map(|end| (end.partition, end.replayed_bytes)).collect());
+    let shards = partitions
+        .into_iter()
+        .zip(starts)
+        .zip(replayed)
+        .map(|((partitions, start), replayed)| RecoveredShard { partitions, replayed, start })
+        .collect();
+    Ok((catalog, shards))
+}
+
+/// A device for start-up and the control thread, which may block.
+///
+/// # Errors
+/// [`Fatal`] when the system denies it.
+pub fn blocking_device(root: &Path) -> Result<UringDevice, Fatal> {
+    UringDevice::new(DeviceOptions::new(root), Arc::new(ShardCounters::default()))
+        .map_err(|error| Fatal::IoUring(error.to_string()))
+}
+
+fn replay(
+    root: &Path,
+    recovered: &Recovered,
+    partitions: &[PartitionId],
+    config: &ShardConfig,
+) -> Result<(Vec<Partition>, Replayed), Fatal> {
+    let mut device = blocking_device(root)?;
+    let mut sink = Rebuild::new(partitions, config);
+    let replayed = recovered.replay(&mut device, partitions, &mut sink).map_err(|error| match error {
+        ReplayError::Sink(error) => Fatal::Damaged(error),
+        other => Fatal::Damaged(other.to_string()),
+    })?;
+    Ok((sink.partitions.into_values().collect(), replayed))
+}
+
+/// Builds partitions from snapshots and events.
+struct Rebuild<'a> {
+    config: &'a ShardConfig,
+    partitions: BTreeMap<PartitionId, Partition>,
+    snapshots: BTreeMap<PartitionId, SnapshotReader>,
+}
+
+impl<'a> Rebuild<'a> {
+    fn new(partitions: &[PartitionId], config: &'a ShardConfig) -> Self {
+        let partitions = partitions.iter().map(|id| (*id, Partition::new(*id, config.partition))).collect();
+        Self { config, partitions, snapshots: BTreeMap::new() }
+    }
+}
+
+impl ReplaySink for Rebuild<'_> {
+    type Error = String;
+
+    fn snapshot_chunk(&mut self, partition: PartitionId, chunk: &[u8]) -> Result<(), String> {
+        self.snapshots
+            .entry(partition)
+            .or_insert_with(|| SnapshotReader::new(partition, self.config.partition))
+            .chunk(chunk)
+            .map_err(|error| format!("snapshot of partition {}: {error}", partition.0))
+    }
+
+    fn snapshot_done(&mut self, partition: PartitionId, sequence: u64, _digest: u64) -> Result<(), String> {
+        let failed = |reason: String| format!("snapshot of partition {} at event {sequence}: {reason}", partition.0);
+        let reader = self.snapshots.remove(&partition).ok_or_else(|| failed("it is empty".to_owned()))?;
+        // Every chunk was checked by its CRC; comparing the digest as well would walk 50 M jobs once more at every start.
+        let restored = reader.finish(false).map_err(|error| failed(error.to_string()))?;
+        if restored.sequence() != sequence {
+            return Err(failed(format!("it ends with event {}", restored.sequence())));
+        }
+        self.partitions.insert(partition, restored);
+        Ok(())
+    }
+
+    fn snapshot_discarded(&mut self, partition: PartitionId) -> Result<(), String> {
+        self.snapshots.remove(&partition);
+        Ok(())
+    }
+
+    fn section(&mut self, partition: PartitionId, first: u64, event_count: u32, bytes: &[u8]) -> Result<(), String> {
+        let target = self.partitions.get_mut(&partition).expect("replay gives the partitions that were asked for");
+        target.apply_section(first, event_count, bytes).map_err(|error| error.to_string())
+    }
+}
+
+/// What one shard is made of, ready to move to its own thread.
+pub struct ShardParts {
+    /// Which shard.
+    pub id: ShardId,
+    /// Its socket, bound.
+    pub socket: ShardSocket,
+    /// Its queues to the siblings.
+    pub port: Port<Envelope>,
+    /// What wakes it.
+    pub waker: ShardWaker,
+    /// What it counts.
+    pub counters: Arc<ShardCounters>,
+    /// Cores for helper threads.
+    pub helper_cores: Vec<usize>,
+    /// Its partitions and its stream.
+    pub recovered: RecoveredShard,
+}
+
+impl ShardLoop {
+    /// Assembles a shard, on its own thread.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the system denies a ring or timers.
+    pub fn assemble(parts: ShardParts, shared: &Shared, core_config: ShardConfig) -> Result<Self, Fatal> {
+        let ShardParts { id, socket, port, waker, counters, helper_cores, recovered } = parts;
+        let configuration = &shared.configuration;
+        let failed = |reason: String| Fatal::Shard { shard: id.0, reason };
+        let device = |with_waker: bool| {
+            let mut options = DeviceOptions::new(configuration.data());
+            options.helper_cores.clone_from(&helper_cores);
+            options.waker = with_waker.then(|| waker.clone());
+            UringDevice::new(options, Arc::clone(&counters)).map_err(|error| Fatal::IoUring(error.to_string()))
+        };
+        let log_device = device(true)?;
+        let log_fd = log_device.as_fd().try_clone_to_owned().map_err(|error| failed(error.to_string()))?;
+        let options = log_options(configuration);
+        let RecoveredShard { partitions, replayed, start } = recovered;
+        let log = Log::create(log_device, start.stream, &start.partitions, options);
+        let mut clock = Clock::new(Timestamp::EPOCH);
+        let reading = clock.now();
+        let mut core = Core::new(core_config, reading.now);
+        for partition in partitions {
+            core.adopt(partition, reading.now);
+        }
+        let endpoint = Endpoint::new(endpoint_config(configuration), &shared.tls, reading.instant)
+            .map_err(|error| Fatal::Configuration(error.to_string()))?;
+        let strategy = IdleStrategy { spin: configuration.spin(), ..IdleStrategy::default() };
+        let idle =
+            Idle::new(waker.clone(), strategy, Arc::clone(&counters)).map_err(|error| failed(error.to_string()))?;
+        let writer = SnapshotWriter::new(device(true)?);
+        let (facts, directory) = (Arc::clone(&shared.facts), Arc::clone(&shared.directory));
+        let router = Router::new(id, facts, directory, Arc::clone(&counters), core, Peers::new(port));
+        Ok(Self {
+            id,
+            control: Arc::clone(&shared.control),
+            router,
+            outbox: Outbox::default(),
+            endpoint,
+            socket,
+            blocked: None,
+            send_buffer: Vec::with_capacity(64 << 10),
+            log,
+            log_fd,
+            appended: CommitSequence::default(),
+            durable: CommitSequence::default(),
+            space_retry_at: Instant::now(),
+            snapshots: Snapshots::new(writer, &replayed, configuration.snapshot_log_bytes()),
+            idle,
+            clock,
+            counters,
+            gate: Gate::Open,
+            drain: Drain::No,
+        })
+    }
+}
+
+fn log_options(configuration: &Configuration) -> LogOptions {
+    let segment_bytes = configuration.segment_bytes() / 4_096 * 4_096;
+    let batch_bytes_max = usize::try_from(segment_bytes / 4).unwrap_or(usize::MAX).min(16 << 20);
+    // Any value serves that no client can guess: the clock's nanoseconds at the start are such a one.
+    let salt = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
+    LogOptions {
+        segment_bytes,
+        batch_bytes_max,
+        in_flight_max: configuration.commits_in_flight_max(),
+        salt: u32::try_from(salt >> 32).unwrap_or_default(),
+        ..LogOptions::default()
+    }
+}
+
+fn endpoint_config(configuration: &Configuration) -> EndpointConfig {
+    EndpointConfig {
+        sessions_max: configuration.sessions_max(),
+        mtu_bytes: configuration.mtu_bytes(),
+        frame_bytes_max: u32::try_from(configuration.frame_bytes_max()).unwrap_or(u32::MAX),
+        is_known_frame: |frame_type| FrameType::from_number(frame_type).is_some(),
+        ..EndpointConfig::default()
+    }
+}
