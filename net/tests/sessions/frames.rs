@@ -48,7 +48,7 @@ fn frames_of_all_sizes_survive_a_bad_network_in_both_directions() {
     let mut world = World::new(EndpointConfig::default());
     world.does_echo = true;
     let (peer, session) = world.open(&PeerOptions::default());
-    world.faults = Faults { loss: 5, repeat: 5, reorder: 20 };
+    world.faults = Faults { loss: 5, repeat: 5, reorder: 20, corrupt: 2 };
     let sizes = [0, 1, 7, 8, 9, 24, 80, 1171, 1172, 1173, 4000, 65_536, 300_000];
     let bodies: Vec<Vec<u8>> = sizes.iter().map(|&size| noise(size)).collect();
     for lane in Lane::ALL {

@@ -1,6 +1,7 @@
 //! Who gets in, and what the others are told.
 
-use crate::support::{AUTHORITY, Authority, Faults, PeerOptions, World, worker};
+use crate::support::{AUTHORITY, Authority, Faults, PeerOptions, World, known, worker};
+use bytes::BytesMut;
 use quinn_proto::ConnectionError;
 use std::{sync::Arc, time::Duration};
 use tickwheel_net::{Close, CloseCode, CloseReason, EndpointConfig, Event, Identity, Lane, Role};
@@ -109,7 +110,7 @@ fn a_handshake_that_stalls_is_given_up() {
 #[test]
 fn handshakes_succeed_over_a_bad_network() {
     let mut world = World::new(EndpointConfig::default());
-    world.faults = Faults { loss: 15, repeat: 10, reorder: 30 };
+    world.faults = Faults { loss: 15, repeat: 10, reorder: 30, corrupt: 5 };
     for _ in 0..10 {
         world.open(&PeerOptions::default());
     }
@@ -157,4 +158,54 @@ fn a_silent_session_times_out_and_a_kept_alive_one_stays() {
     assert_eq!((world.server.session_count(), world.server.connection_count()), (1, 1));
     assert_eq!(world.server.backlog_bytes(alive), Some(0));
     assert!(world.send(silent, Lane::Control, b"late").is_err());
+}
+
+/// A datagram that looks like the first of a connection, but whose content no one encrypted.
+fn forged_initial(world: &mut World, version: u32) -> Vec<u8> {
+    let mut bytes = vec![0xc3];
+    bytes.extend_from_slice(&version.to_be_bytes());
+    for _ in 0..2 {
+        bytes.push(8);
+        bytes.extend_from_slice(&world.draw().to_be_bytes());
+    }
+    let payload_bytes = 1200 - bytes.len() - 3;
+    bytes.push(0);
+    bytes.extend_from_slice(&(0x4000 | u16::try_from(payload_bytes).unwrap()).to_be_bytes());
+    while bytes.len() < 1200 {
+        bytes.push(world.draw().to_be_bytes()[0]);
+    }
+    bytes
+}
+
+#[test]
+fn forged_datagrams_disturb_nobody() {
+    let mut world = World::new(EndpointConfig::default());
+    world.does_echo = true;
+    let (peer, _) = world.open(&PeerOptions::default());
+    let remote = world.peers[peer].address;
+    for round in 0..9000 {
+        let mut bytes = match round % 3 {
+            0 => forged_initial(&mut world, 1),
+            1 => forged_initial(&mut world, 0x0a0a_0a0a),
+            _ => (0..world.draw() % 1500).map(|_| world.draw().to_be_bytes()[0]).collect(),
+        };
+        if let Some(byte) = bytes.get_mut(1 + round % 40).filter(|_| round % 7 == 0) {
+            *byte ^= 0x55;
+        }
+        let now = world.now;
+        world.server.handle_datagram(now, remote, None, None, BytesMut::from(bytes.as_slice()));
+    }
+    let mut answers = 0;
+    let (now, mut buffer) = (world.now, Vec::new());
+    while world.server.poll_transmit(now, 64, &mut buffer).is_some() {
+        answers += 1;
+    }
+    assert_eq!(answers, 256, "answers beyond the bound are dropped");
+    world.turn();
+    let reported = world.events.iter().filter(|event| matches!(event, Event::Rejected { .. })).count();
+    assert_eq!(reported, 256, "rejections beyond the bound are only counted");
+    assert!(world.server.stats().attempts_rejected > 256);
+    assert_eq!((world.server.connection_count(), world.server.session_count()), (1, 1));
+    world.peers[peer].send(Lane::P0, &known(b"still here"));
+    world.run_until(|world| world.peers[peer].frames(Lane::P0) == [b"still here"]);
 }

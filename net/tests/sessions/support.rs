@@ -139,7 +139,7 @@ pub struct Peer {
     endpoint: quinn_proto::Endpoint,
     handle: ConnectionHandle,
     pub connection: Connection,
-    address: SocketAddr,
+    pub address: SocketAddr,
     pub is_connected: bool,
     pub lost: Option<ConnectionError>,
     /// Bytes still to be written, by lane.
@@ -261,6 +261,8 @@ pub struct Faults {
     pub loss: u64,
     pub repeat: u64,
     pub reorder: u64,
+    /// One bit of the datagram is flipped.
+    pub corrupt: u64,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -522,12 +524,17 @@ impl World {
             let detour = if self.chance(self.faults.reorder) { 1 + self.draw() % 20 } else { 0 };
             let at = self.now + DELAY + Duration::from_micros(detour * 100);
             self.sequence += 1;
-            let (sequence, ecn, bytes) = (self.sequence, ecn.map(|ecn| ecn as u8), bytes.to_vec());
+            let (sequence, ecn, mut bytes) = (self.sequence, ecn.map(|ecn| ecn as u8), bytes.to_vec());
+            if self.chance(self.faults.corrupt) {
+                let length = bytes.len() as u64;
+                let index = usize::try_from(self.draw() % length).unwrap();
+                bytes[index] ^= 1 << (self.draw() % 8);
+            }
             self.network.push(Reverse(Packet { at, sequence, peer, is_to_server, ecn, bytes }));
         }
     }
 
-    fn draw(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.random = mix64(self.random);
         self.random
     }
