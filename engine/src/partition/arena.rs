@@ -211,7 +211,7 @@ fn read(bytes: &[u8]) -> Entry<'_> {
     let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     let meta = word(4);
     let (name_bytes, payload_bytes) = (meta as usize & 0xFF, meta as usize >> 9);
-    let parameter = (meta >> 8 & 1 == 1).then(|| long(HEAD_BYTES));
+    let parameter = ((meta >> 8) & 1 == 1).then(|| long(HEAD_BYTES));
     let name_at = HEAD_BYTES + if parameter.is_some() { PARAMETER_BYTES } else { 0 };
     let payload_at = name_at + name_bytes;
     Entry {
@@ -225,7 +225,7 @@ fn read(bytes: &[u8]) -> Entry<'_> {
 }
 
 fn handle(segment: usize, offset: usize) -> u32 {
-    u32::try_from(segment << 16 | offset / UNIT_BYTES).expect("segments and offsets are bounded")
+    u32::try_from((segment << 16) | (offset / UNIT_BYTES)).expect("segments and offsets are bounded")
 }
 
 const fn place(handle: u32) -> (usize, usize) {

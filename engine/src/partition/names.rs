@@ -93,7 +93,6 @@ impl Names {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
 const fn bits(hash: u64) -> usize {
     (hash >> PAGE_BITS_SHIFT) as usize
 }

@@ -171,12 +171,10 @@ impl Shard {
     ) -> u64 {
         let partition = &self.owned(request.partition).partition;
         let first = usize::try_from(cursor & !CURSOR_ENDED).unwrap_or(usize::MAX);
-        let mut next = cursor;
-        for attempt in partition.recent().iter().rev().skip(first) {
+        for (place, attempt) in (cursor..).zip(partition.recent().iter().rev().skip(first)) {
             if !page.has_room(effects) {
-                return next;
+                return place;
             }
-            next += 1;
             if is_final(attempt) {
                 let view = partition.view_ended(attempt, request.request_id);
                 page.add(origin, Some(view), filter, partition, effects);

@@ -1,1 +1,4 @@
-//! Tests of the shard core.
+//! Tests of the shard core, through its inputs and effects.
+
+mod claims;
+mod harness;
