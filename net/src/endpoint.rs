@@ -366,6 +366,9 @@ impl Endpoint {
     /// Writes the next datagrams to be sent into `buffer`, which is cleared before: up to `segments_max` of equal
     /// size to one destination. `None` when nothing is to be sent now. Sessions take turns.
     ///
+    /// What cannot be sent may be dropped, as the network may drop it; a probe for a larger MTU that the interface
+    /// refuses as too long has to be. The socket must not let datagrams be fragmented.
+    ///
     /// # Panics
     /// If `segments_max` is 0.
     pub fn poll_transmit(&mut self, now: Instant, segments_max: usize, buffer: &mut Vec<u8>) -> Option<Transmit> {
