@@ -66,7 +66,8 @@ pub enum Damage {
     },
 }
 
-/// Why recovery stopped. Nothing was changed on disk.
+/// Why recovery stopped. What was durable is still on disk: until the new partition map is written nothing is changed, and after
+/// it only what is not needed any more is removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoverError {

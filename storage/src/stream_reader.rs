@@ -195,9 +195,26 @@ impl<'d, D: Device> StreamReader<'d, D> {
         let is_damage = self.end != OPEN || is_trimmed || self.durable_mark_behind(hole)? >= sequence;
         if is_damage {
             let sequence = if is_trimmed { 0 } else { sequence };
-            return Err(RecoverError::damaged(self.path(hole.segment), hole.offset, Damage::Block { sequence }));
+            let place = self.missing_from(hole)?;
+            return Err(RecoverError::damaged(self.path(place.segment), place.offset, Damage::Block { sequence }));
         }
         Ok(())
+    }
+
+    /// Where the block that is missing at `hole` was: there, or in front of the next segment if nothing was written at `hole`.
+    fn missing_from(&mut self, hole: Place) -> Result<Place, RecoverError> {
+        let following = Place { segment: hole.segment + 1, offset: BLOCKS_FROM };
+        let is_following = self.is_blank(hole)? && !self.is_blank(following)?;
+        Ok(if is_following { following } else { hole })
+    }
+
+    fn is_blank(&mut self, place: Place) -> Result<bool, RecoverError> {
+        if place.segment >= self.segments.len() {
+            return Ok(true);
+        }
+        self.enter(place.segment)?;
+        let window = self.window.as_mut().expect("the segment was entered");
+        Ok(window.bytes(self.device, place.offset, HEADER_BYTES)?.iter().all(|byte| *byte == 0))
     }
 
     /// The highest durable sequence that any intact block behind `hole` names.
@@ -232,11 +249,15 @@ fn list_segments(device: &mut impl Device, stream: StreamId) -> Result<Vec<u64>,
     Err(RecoverError::damaged(layout::segment(stream, gap[0] + 1), 0, Damage::Missing))
 }
 
-/// Removes what lies behind the end of a closed stream: the rest of its last segment and all segments after it. `used` is as
-/// [`StreamReader::used`] said. Doing it again does no harm.
+/// Removes what lies behind the end of a closed stream: the rest of its last segment, all segments after it, and one that was
+/// never finished. `used` is as [`StreamReader::used`] said. Doing it again does no harm.
 pub fn cut(device: &mut impl Device, stream: StreamId, used: (u64, u64)) -> Result<(), RecoverError> {
     for index in list_segments(device, stream)?.into_iter().rev().filter(|index| *index > used.0) {
         device.remove(&layout::segment(stream, index))?;
+    }
+    let directory = layout::stream(stream);
+    for entry in device.list(&directory)?.into_iter().filter(|entry| layout::is_temporary(&entry.name)) {
+        device.remove(&directory.join(entry.name))?;
     }
     device.truncate(&layout::segment(stream, used.0), used.1)?;
     Ok(())

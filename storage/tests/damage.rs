@@ -2,10 +2,11 @@
 
 mod support;
 
+use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use support::{EVENT_BYTES, Model, Node, NodeError, options};
 use tickwheel_storage::{
-    Admission, CommitLog, Damage, LogOptions, MAP_VERSION, RecoverError, ReplayError, SEGMENT_VERSION,
+    Admission, CommitLog, Damage, Device, LogOptions, MAP_VERSION, RecoverError, ReplayError, SEGMENT_VERSION,
     SNAPSHOT_VERSION, Section,
     simulated_disk::{DiskOptions, SimulatedDisk},
 };
@@ -145,7 +146,7 @@ fn a_missing_segment_or_stream_is_damage() {
         let image = disk.crash();
         let path = PathBuf::from(format!("log/1/{index}.log"));
         let mut device = image.device();
-        tickwheel_storage::Device::remove(&mut device, &path).expect("removes");
+        device.remove(&path).expect("removes");
         let result = Node::start(image.clone(), 1, options());
         if index + 2 >= segments {
             // The last two were prepared and not used.
@@ -158,17 +159,90 @@ fn a_missing_segment_or_stream_is_damage() {
     let mut device = image.device();
     for index in 0..segments {
         let path = PathBuf::from(format!("log/1/{index}.log"));
-        tickwheel_storage::Device::remove(&mut device, &path).expect("removes");
+        device.remove(&path).expect("removes");
     }
-    tickwheel_storage::Device::remove_directory(&mut device, Path::new("log/1")).expect("removes");
+    device.remove_directory(Path::new("log/1")).expect("removes");
     assert!(matches!(error_of(&image), RecoverError::Damaged { damage: Damage::Missing, .. }));
+}
+
+#[test]
+fn damage_in_front_of_a_segment_is_named_there() {
+    let disk = SimulatedDisk::new(DiskOptions::default());
+    let mut model = Model::new();
+    let mut node = Node::start_checked(disk.clone(), 1, &mut model).expect("starts");
+    for _ in 0..30 {
+        node.append(&mut model, 0, &[(PartitionId(0), 20)], Admission::Ordinary).expect("appends");
+    }
+    node.settle(&mut model).expect("settles");
+    for byte in [0, 4, 24, 100] {
+        disk.corrupt("log/1/1.log", 4096 + byte, 1);
+        let error = error_of(&disk);
+        let RecoverError::Damaged { path, offset, .. } = error else { panic!("{error}") };
+        assert_eq!((path.as_path(), offset), (Path::new("log/1/1.log"), 4096));
+        disk.corrupt("log/1/1.log", 4096 + byte, 1);
+    }
+}
+
+/// A history with two closed streams, one that is open, and snapshots.
+fn rich_disk() -> (SimulatedDisk, Model) {
+    let disk = SimulatedDisk::new(DiskOptions::default());
+    let mut model = Model::new();
+    for shards in [2, 1] {
+        let mut node = Node::start_checked(disk.clone(), shards, &mut model).expect("starts");
+        for turn in 0..10 {
+            let counts: Vec<_> =
+                node.shards[turn % shards].partitions.iter().map(|partition| (*partition, 1 + turn)).collect();
+            node.append(&mut model, turn % shards, &counts, Admission::Ordinary).expect("appends");
+        }
+        node.snapshot(&mut model, PartitionId(1)).expect("takes a snapshot");
+        node.append(&mut model, shards - 1, &[(node.shards[shards - 1].partitions[0], 2)], Admission::Ordinary)
+            .expect("appends");
+        node.settle(&mut model).expect("settles");
+    }
+    (disk, model)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_damaged_recovery_gives_a_prefix_or_an_error(
+        flips in proptest::collection::vec((any::<usize>(), any::<u64>(), 1u8..), 0..4),
+        cuts in proptest::collection::vec((any::<usize>(), any::<u64>()), 0..2),
+    ) {
+        let (disk, model) = rich_disk();
+        let paths = disk.paths();
+        // Most of a segment is zeroes: look where something is.
+        let used = |path: &PathBuf| {
+            let contents = disk.contents(path).expect("a file");
+            contents.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+        };
+        for (file, offset, mask) in &flips {
+            let path = &paths[file % paths.len()];
+            if used(path) > 0 {
+                disk.corrupt(path, offset % used(path), *mask);
+            }
+        }
+        for (file, length) in &cuts {
+            let path = &paths[file % paths.len()];
+            disk.device().truncate(path, length % (used(path) + 1)).expect("truncates");
+        }
+        if let Ok(node) = Node::start(disk, 2, options()) {
+            for (found, state) in node.found.iter().zip(&model.states) {
+                prop_assert!(state.starts_with(found));
+            }
+        }
+        if flips.is_empty() && cuts.is_empty() {
+            prop_assert_eq!(Node::start(rich_disk().0, 3, options()).expect("intact").found, model.states);
+        }
+    }
 }
 
 #[test]
 fn a_lost_partition_map_is_noticed() {
     let (disk, _) = disk_with_log(true, options());
     let mut device = disk.device();
-    tickwheel_storage::Device::remove(&mut device, Path::new("partitions.map")).expect("removes");
+    device.remove(Path::new("partitions.map")).expect("removes");
     let error = error_of(&disk);
     assert!(matches!(error, RecoverError::Damaged { damage: Damage::UnknownStream { .. }, .. }), "{error}");
 }
