@@ -102,11 +102,11 @@ fn urgent_frames_overtake_what_waits_on_lower_lanes() {
         world.send(session, Lane::P2, &BODY).unwrap();
     }
     world.turn();
-    for _ in 0..20 {
+    for _ in 0..10 {
         world.send(session, Lane::P0, &BODY).unwrap();
     }
     world.run_until(|world| world.peers[peer].frames(Lane::P2).len() == 100);
-    assert_eq!(world.peers[peer].frames(Lane::P0).len(), 20);
+    assert_eq!(world.peers[peer].frames(Lane::P0).len(), 10);
     let arrivals = &world.peers[peer].arrivals;
     let first = arrivals.iter().position(|(lane, _)| *lane == Lane::P0).unwrap();
     let last = arrivals.iter().rposition(|(lane, _)| *lane == Lane::P0).unwrap();
