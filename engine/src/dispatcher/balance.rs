@@ -177,7 +177,7 @@ impl Dispatcher {
                 let slots = worker.free_of_tier().div_ceil(wanting).min(self.loans.peer_pool(peer, pool).wanted);
                 self.lend(handle, peer, pool, slots);
             }
-            self.workers.step_back(handle);
+            self.workers.step_back(handle, pool);
         }
     }
 

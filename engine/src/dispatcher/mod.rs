@@ -120,7 +120,7 @@ impl Dispatcher {
     pub fn assign(&mut self, worker: WorkerHandle) {
         let offer = self.offer.take().filter(|offer| offer.worker == worker);
         let offer = offer.expect("assign follows the call of next that named the worker");
-        self.workers.occupy(worker);
+        self.workers.take(worker, offer.source.pool());
         self.ready.charge(offer.source);
     }
 

@@ -37,6 +37,7 @@ impl ChunkStore {
         Self { pieces: Vec::new(), free: NONE, unused: 0 }
     }
 
+    #[inline]
     fn chunk(&mut self, index: u32) -> &mut Chunk {
         &mut self.pieces[index as usize / PIECE_CHUNKS][index as usize % PIECE_CHUNKS]
     }
@@ -82,7 +83,6 @@ struct Level {
     flows: Vec<Flow>,
     flow_of_tenant: Vec<u32>,
     ring: VecDeque<u32>,
-    count: u32,
 }
 
 impl Level {
@@ -101,17 +101,42 @@ impl Level {
     }
 }
 
-/// Which queue an entry came from, so that its tenant can be charged.
+/// Which queue an entry came from, so that its tenant can be charged: flow, pool and level from the lowest bit up.
+///
+/// One word, because a struct of small fields that is stored in pieces and read whole stalls the processor, and this is
+/// handed on once per execution.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source {
-    pool: PoolId,
-    level: u8,
-    flow: u32,
+pub(super) struct Source(u64);
+
+#[expect(clippy::cast_possible_truncation, reason = "each field is cut to its width")]
+impl Source {
+    const fn new(flow: u32, pool: PoolId, level: usize) -> Self {
+        Self(flow as u64 | (pool.0 as u64) << 32 | (level as u64) << 48)
+    }
+
+    const fn flow(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub const fn pool(self) -> PoolId {
+        PoolId((self.0 >> 32) as u16)
+    }
+
+    const fn level(self) -> usize {
+        (self.0 >> 48) as usize
+    }
+}
+
+/// One pool. The counts stand together, as every pop looks at them.
+#[derive(Default)]
+struct Pool {
+    counts: [u32; PRIORITY_COUNT],
+    levels: [Level; PRIORITY_COUNT],
 }
 
 /// All ready executions of one shard.
 pub(super) struct ReadyQueues {
-    pools: Vec<[Level; PRIORITY_COUNT]>,
+    pools: Vec<Pool>,
     waiting: PoolSet,
     weights: Vec<u16>,
     chunks: ChunkStore,
@@ -142,10 +167,7 @@ impl ReadyQueues {
         self.weights[place] = weight;
     }
 
-    fn weight(&self, tenant: TenantId) -> u16 {
-        self.weights.get(tenant.0 as usize).copied().unwrap_or(1)
-    }
-
+    #[inline]
     pub fn push(&mut self, key: ReadyKey, class: Class) -> Result<(), EnqueueError> {
         if self.count >= self.count_max {
             return Err(EnqueueError::Full { bound: self.count_max });
@@ -160,53 +182,54 @@ impl ReadyQueues {
         if place >= self.pools.len() {
             self.pools.resize_with(place + 1, Default::default);
         }
-        let weight = self.weight(class.tenant);
-        let level = &mut self.pools[place][class.priority as usize];
+        let pool = &mut self.pools[place];
+        let level = &mut pool.levels[class.priority as usize];
         let index = level.flow_index(class.tenant);
         let flow = &mut level.flows[index as usize];
         append(&mut self.chunks, flow, key);
         if flow.length == 1 {
-            flow.deficit = weight;
+            flow.deficit = weight(&self.weights, class.tenant);
             level.ring.push_back(index);
         }
-        level.count += 1;
+        pool.counts[class.priority as usize] += 1;
         self.count += 1;
         self.waiting.insert(class.pool);
         Ok(())
     }
 
     /// Takes the entry whose turn it is in `pool`. Its tenant pays when [`ReadyQueues::charge`] is called.
-    pub fn pop(&mut self, pool: PoolId) -> Option<(ReadyKey, Source)> {
-        let levels = self.pools.get_mut(usize::from(pool.0))?;
-        let place = levels.iter().position(|level| level.count > 0)?;
-        let level = &mut levels[place];
+    #[inline]
+    pub fn pop(&mut self, id: PoolId) -> Option<(ReadyKey, Source)> {
+        let pool = self.pools.get_mut(usize::from(id.0))?;
+        let place = pool.counts.iter().position(|count| *count > 0)?;
+        let level = &mut pool.levels[place];
         let index = *level.ring.front().expect("a level with entries has a tenant in its ring");
         let flow = &mut level.flows[index as usize];
         let key = take_first(&mut self.chunks, flow);
         if flow.length == 0 {
             level.ring.pop_front();
         }
-        level.count -= 1;
+        pool.counts[place] -= 1;
         self.count -= 1;
-        if level.count == 0 && levels.iter().all(|level| level.count == 0) {
-            self.waiting.remove(pool);
+        if pool.counts == [0; PRIORITY_COUNT] {
+            self.waiting.remove(id);
         }
-        let level = u8::try_from(place).expect("there are three priorities");
-        Some((key, Source { pool, level, flow: index }))
+        Some((key, Source::new(index, id, place)))
     }
 
     /// Charges the tenant of the entry that was popped last; the next tenant follows when its share is used up.
+    #[inline]
     pub fn charge(&mut self, source: Source) {
-        let level = &mut self.pools[usize::from(source.pool.0)][usize::from(source.level)];
-        if level.ring.front() != Some(&source.flow) {
+        let level = &mut self.pools[usize::from(source.pool().0)].levels[source.level()];
+        if level.ring.front() != Some(&source.flow()) {
             return;
         }
-        let flow = &mut level.flows[source.flow as usize];
+        let flow = &mut level.flows[source.flow() as usize];
         flow.deficit -= 1;
         if flow.deficit == 0 {
-            let tenant = flow.tenant;
-            flow.deficit = self.weights.get(tenant.0 as usize).copied().unwrap_or(1);
-            level.ring.rotate_left(1);
+            flow.deficit = weight(&self.weights, flow.tenant);
+            level.ring.pop_front();
+            level.ring.push_back(source.flow());
         }
     }
 
@@ -225,14 +248,19 @@ impl ReadyQueues {
     }
 
     pub fn count_of(&self, pool: PoolId, priority: Priority) -> u32 {
-        self.pools.get(usize::from(pool.0)).map_or(0, |levels| levels[priority as usize].count)
+        self.pools.get(usize::from(pool.0)).map_or(0, |pool| pool.counts[priority as usize])
     }
 
     pub fn count_in(&self, pool: PoolId) -> u32 {
-        self.pools.get(usize::from(pool.0)).map_or(0, |levels| levels.iter().map(|level| level.count).sum())
+        self.pools.get(usize::from(pool.0)).map_or(0, |pool| pool.counts.iter().sum())
     }
 }
 
+fn weight(weights: &[u16], tenant: TenantId) -> u16 {
+    weights.get(tenant.0 as usize).copied().unwrap_or(1)
+}
+
+#[inline]
 fn append(chunks: &mut ChunkStore, flow: &mut Flow, key: ReadyKey) {
     if flow.length == 0 {
         flow.head_chunk = chunks.take();
@@ -249,6 +277,7 @@ fn append(chunks: &mut ChunkStore, flow: &mut Flow, key: ReadyKey) {
     flow.length += 1;
 }
 
+#[inline]
 fn take_first(chunks: &mut ChunkStore, flow: &mut Flow) -> ReadyKey {
     let chunk = chunks.chunk(flow.head_chunk);
     let key = chunk.keys[usize::from(flow.head)];

@@ -50,6 +50,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    #[inline]
     pub fn free(&self) -> u32 {
         self.slots - self.busy - self.aside
     }
@@ -65,6 +66,7 @@ impl Worker {
         if self.tier() == 0 { self.free().min(at_once) } else { self.free() }
     }
 
+    #[inline]
     fn tier(&self) -> usize {
         let at_once = self.origin.is_none() && self.busy + self.aside + self.lent < self.capacity.concurrency;
         usize::from(!at_once)
@@ -215,11 +217,41 @@ impl WorkerTable {
         None
     }
 
-    /// Takes a free slot of the worker and puts the worker behind its peers.
+    /// Takes a free slot of the worker that [`WorkerTable::choose`] named for `pool`, and puts it behind its peers there.
     ///
     /// # Panics
     /// If it has none free.
     #[inline]
+    pub fn take(&mut self, handle: WorkerHandle, pool: PoolId) {
+        let worker = self.get_mut(handle).expect("the caller looked the worker up");
+        assert!(worker.free() > 0, "{handle:?} has no free slot");
+        worker.busy += 1;
+        if worker.origin.is_some() {
+            self.note_borrowed_free(handle, -1);
+        }
+        self.step_back(handle, pool);
+    }
+
+    /// Moves the worker from the front of the pool's ring to its back, or to the ring that it belongs in now.
+    #[inline]
+    pub fn step_back(&mut self, handle: WorkerHandle, pool: PoolId) {
+        let worker = &mut self.workers[handle.index as usize];
+        let belongs = (worker.free() > 0).then(|| worker.tier());
+        let rings = &mut self.pools[usize::from(pool.0)].rings;
+        let Some(tier) = (0..TIERS).find(|tier| rings[*tier].front() == Some(&handle.index)) else { return };
+        rings[tier].pop_front();
+        if belongs == Some(tier) {
+            rings[tier].push_back(handle.index);
+            return;
+        }
+        worker.listed[tier].remove(pool);
+        self.list(handle);
+    }
+
+    /// Takes a free slot for an execution that did not come from a queue.
+    ///
+    /// # Panics
+    /// If it has none free.
     pub fn occupy(&mut self, handle: WorkerHandle) {
         let worker = self.get_mut(handle).expect("the caller looked the worker up");
         assert!(worker.free() > 0, "{handle:?} has no free slot");
@@ -227,24 +259,12 @@ impl WorkerTable {
         if worker.origin.is_some() {
             self.note_borrowed_free(handle, -1);
         }
-        self.step_back(handle);
-    }
-
-    /// Moves the worker from the front of the rings to their back.
-    pub fn step_back(&mut self, handle: WorkerHandle) {
-        let pools = self.workers[handle.index as usize].pools;
-        for pool in pools.iter() {
-            for (tier, ring) in self.pools[usize::from(pool.0)].rings.iter_mut().enumerate() {
-                if ring.front() == Some(&handle.index) {
-                    ring.pop_front();
-                    self.workers[handle.index as usize].listed[tier].remove(pool);
-                }
-            }
-        }
+        // Its place may be in the second ring now; the entry in the first is dropped when it comes up.
         self.list(handle);
     }
 
     /// Frees a busy slot. The caller decides what becomes of it and calls [`WorkerTable::list`] if it is to be used.
+    #[inline]
     pub fn vacate(&mut self, handle: WorkerHandle) {
         let worker = self.get_mut(handle).expect("the caller looked the worker up");
         worker.busy = worker.busy.checked_sub(1).expect("more slots were released than occupied");
