@@ -5,7 +5,7 @@
 //! memory that the kernel shares, without any. An idle shard waits on the ring's descriptor, which is readable while a completion waits.
 //!
 //! Invariants: a buffer that the kernel may still touch is owned by the device's table until its completion is seen, even when the
-//! device is dropped; at most [`ring::IN_KERNEL_MAX`] writes are in the kernel, the rest waits here, so that completions always have a place;
+//! device is dropped; at most 128 writes are in the kernel, the rest waits here, so that completions always have a place;
 //! nothing that failed is tried again.
 //!
 //! Where a file system has no direct I/O the same writes go through the page cache and are just as durable. Deliberately absent: reads through
