@@ -16,6 +16,7 @@ mod station;
 pub use attempt::{Attempt, Failure, Output, StopReason};
 
 use crate::{
+    backoff::Backoff,
     config::ConnectConfig,
     error::{ConnectError, SessionError},
     link::Directory,
@@ -30,7 +31,7 @@ use tickwheel_wire::{InstanceId, ShardId, limits};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// Most executions that a worker may hold.
@@ -284,9 +285,17 @@ impl Worker {
         WorkerHandle { drain, task, instance }
     }
 
-    async fn work(self, drain: &watch::Sender<bool>, drain_asked: watch::Receiver<bool>) -> Result<(), WorkerError> {
+    async fn work(
+        self,
+        drain: &watch::Sender<bool>,
+        mut drain_asked: watch::Receiver<bool>,
+    ) -> Result<(), WorkerError> {
+        let seats = tokio::select! {
+            seats = self.seats() => seats?,
+            _ = drain_asked.wait_for(|asked| *asked) => return Ok(()),
+        };
         let mut stations = JoinSet::new();
-        for (index, (seat, bounds)) in self.seats().await?.into_iter().enumerate() {
+        for (index, (seat, bounds)) in seats.into_iter().enumerate() {
             let instance = InstanceId(self.instance.0.wrapping_add(index as u128));
             stations.spawn(Station::new(Arc::clone(&self.core), seat, instance, bounds, drain_asked.clone()).run());
         }
@@ -303,16 +312,27 @@ impl Worker {
         outcome
     }
 
-    /// The shards to sit at, each with its part of the slots.
-    async fn seats(&self) -> Result<Vec<(Seat, Bounds)>, WorkerError> {
+    /// The shards to sit at, each with its part of the slots. Like a station, it tries until it is told that it never will.
+    async fn seats(&self) -> Result<Vec<(Seat, Bounds)>, ConnectError> {
         if self.shards == Shards::Home {
             return Ok(vec![(Seat::Home, self.bounds)]);
         }
-        let session = self.core.directory.open(|topology| topology.shard, true).await?;
-        let shard_count = session.topology().shard_count();
-        session.close();
-        let seat = |(index, bounds)| (Seat::Shard(ShardId(index)), bounds);
-        Ok((0..).zip(split(self.bounds, shard_count.into())).map(seat).collect())
+        let mut backoff = Backoff::new();
+        loop {
+            match self.core.directory.open(|topology| topology.shard, true).await {
+                Ok(session) => {
+                    let shard_count = session.topology().shard_count();
+                    session.close();
+                    let seat = |(index, bounds)| (Seat::Shard(ShardId(index)), bounds);
+                    return Ok((0..).zip(split(self.bounds, shard_count.into())).map(seat).collect());
+                }
+                Err(error) if error.is_permanent() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "the worker cannot connect");
+                    sleep(backoff.failed()).await;
+                }
+            }
+        }
     }
 }
 

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!((done.outcome, done.error.len(), done.output.len()), (Outcome::FailedForGood, 255, 4096));
         let done = run(handler(|_| async { Ok(Output(vec![7; 5000])) }), attempt(0), GRACE).await;
         assert_eq!((done.outcome, done.output.len()), (Outcome::Succeeded, 4096));
-        let done = run(handler(|_| async { Ok(str::from_utf8(&[0xFF])?.into()) }), attempt(0), GRACE).await;
+        let done = run(handler(|_| async { Ok("x".parse::<u8>()?.to_string().into()) }), attempt(0), GRACE).await;
         assert_eq!((done.outcome, &*done.error), (Outcome::Failed, "error"));
         let done = run(None, attempt(0), GRACE).await;
         assert_eq!((done.outcome, &*done.error), (Outcome::Failed, "unknown-handler"));

@@ -40,6 +40,10 @@ const ATTACH_REQUEST: u64 = 1;
 /// How long a drained worker waits for the last acknowledgements beyond the grace period.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a drained worker stays after it has told the node that it takes nothing more: nothing answers that frame, and a
+/// dispatch that crossed it must not be lost.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// Which shard of the node a station belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seat {
@@ -99,6 +103,8 @@ pub(super) struct Station {
     progressed: (mpsc::Sender<Key>, mpsc::Receiver<Key>),
     drain_asked: watch::Receiver<bool>,
     drain: Drain,
+    /// When the node of the present session was told that nothing more is taken.
+    closed_at: Option<Instant>,
 }
 
 impl Station {
@@ -120,6 +126,7 @@ impl Station {
             progressed: mpsc::channel(2 * bounds.capacity),
             drain_asked,
             drain: Drain::No,
+            closed_at: None,
         }
     }
 
@@ -178,6 +185,9 @@ impl Station {
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         loop {
+            if matches!(self.drain, Drain::Ending(_)) {
+                self.give_up(None);
+            }
             if self.is_drained() {
                 return None;
             }
@@ -199,21 +209,31 @@ impl Station {
         }
     }
 
-    fn attach(&self, outbox: &Outbox) {
+    fn attach(&mut self, outbox: &Outbox) {
+        self.closed_at = None;
         let capacity = u32::try_from(self.ledger.bounds().capacity).expect("checked by the builder");
         let (request_id, instance) = (ATTACH_REQUEST, self.instance);
         outbox.push(Lane::Control, &Attach { request_id, instance, capacity, pools: &self.core.pools });
-        if self.drain != Drain::No {
-            outbox.push(Lane::Control, &Capacity { capacity: 0 });
-        }
     }
 
     async fn exchange(&mut self, outbox: &Outbox, receiver: &mut SessionReceiver, backoff: &mut Backoff) -> End {
         let mut batch = FrameBatch::new();
         let mut node = NodeState::default();
         loop {
-            self.start_ready();
-            if self.is_drained() {
+            match self.drain {
+                Drain::No => self.start_ready(),
+                Drain::Finishing(_) => {
+                    self.tell_drain(outbox);
+                    self.start_ready();
+                }
+                Drain::Ending(_) => {
+                    self.tell_drain(outbox);
+                    self.give_up(node.attached.then_some(outbox));
+                }
+                Drain::Over => return End::Drained,
+            }
+            let leave_at = self.leave_at();
+            if leave_at.is_some_and(|at| at <= Instant::now()) {
                 return End::Drained;
             }
             if let Some(delay) = node.away
@@ -221,7 +241,7 @@ impl Station {
             {
                 return End::GoAway(delay);
             }
-            let wake = self.ledger.next_wake();
+            let wake = self.ledger.next_wake().into_iter().chain(leave_at).min();
             tokio::select! {
                 received = receiver.receive(&mut batch) => {
                     if let Err(error) = received.and_then(|()| self.deliver_all(&batch, outbox, &mut node)) {
@@ -341,13 +361,8 @@ impl Station {
                     outbox.push(Lane::Control, &heartbeat);
                 }
             }
-            Local::DrainAsked => {
-                self.drain = Drain::Finishing(Instant::now() + self.core.drain_timeout);
-                if let Some(outbox) = outbox {
-                    outbox.push(Lane::Control, &Capacity { capacity: 0 });
-                }
-            }
-            Local::DrainLimit => self.drain_limit(outbox),
+            Local::DrainAsked => self.drain = Drain::Finishing(Instant::now() + self.core.drain_timeout),
+            Local::DrainLimit => self.drain_limit(),
         }
     }
 
@@ -359,23 +374,37 @@ impl Station {
         }
     }
 
-    fn drain_limit(&mut self, outbox: Option<&Outbox>) {
-        if matches!(self.drain, Drain::Ending(_)) {
-            self.drain = Drain::Over;
-            return;
+    fn drain_limit(&mut self) {
+        let end = Instant::now() + self.core.cancel_grace + ACKNOWLEDGE_TIMEOUT;
+        self.drain = if matches!(self.drain, Drain::Ending(_)) { Drain::Over } else { Drain::Ending(end) };
+    }
+
+    fn tell_drain(&mut self, outbox: &Outbox) {
+        if self.closed_at.is_none() {
+            self.closed_at = Some(Instant::now());
+            outbox.push(Lane::Control, &Capacity { capacity: 0 });
         }
-        self.drain = Drain::Ending(Instant::now() + self.core.cancel_grace + ACKNOWLEDGE_TIMEOUT);
+    }
+
+    /// What runs is told to stop, what waits goes back.
+    fn give_up(&mut self, outbox: Option<&Outbox>) {
         for key in self.ledger.give_up() {
             send_complete(self.ledger.completion(key), outbox);
         }
     }
 
+    /// Whether there is nothing to connect for any more.
     fn is_drained(&self) -> bool {
         match self.drain {
             Drain::No => false,
             Drain::Finishing(_) | Drain::Ending(_) => self.ledger.is_empty(),
             Drain::Over => true,
         }
+    }
+
+    /// When the present session may be left for good, as far as it can be seen now.
+    fn leave_at(&self) -> Option<Instant> {
+        self.closed_at.filter(|_| self.is_drained()).map(|at| at + LINGER)
     }
 }
 
