@@ -127,17 +127,16 @@ impl Dispatcher {
         let mut workers = std::mem::take(&mut self.loans.aside);
         for handle in workers.drain(..) {
             self.trim_aside(handle);
-            while let Some((pools, slots)) = self.workers.get(handle).map(|worker| (worker.pools, worker.aside)) {
-                let one = 1.min(signed(slots));
-                match self.neediest(pools) {
-                    _ if slots == 0 => break,
-                    None => self.workers.set_aside(handle, -signed(slots)),
-                    Some((pool, Standing { party: Party::Peer(peer), .. })) => {
-                        self.workers.set_aside(handle, -one);
-                        self.lend(handle, peer, pool, 1);
-                    }
-                    Some((pool, _)) => {
-                        self.workers.set_aside(handle, -one);
+            while let Some(worker) = self.workers.get(handle).filter(|worker| worker.aside > 0) {
+                let slots = signed(worker.aside);
+                let Some((pool, neediest)) = self.neediest(worker.pools) else {
+                    self.workers.set_aside(handle, -slots);
+                    break;
+                };
+                self.workers.set_aside(handle, -1);
+                match neediest.party {
+                    Party::Peer(peer) => self.lend(handle, peer, pool, 1),
+                    Party::Home => {
                         let served = self.loans.next_serving();
                         self.loans.home_pool(pool).served = served;
                     }

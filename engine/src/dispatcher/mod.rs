@@ -210,10 +210,16 @@ impl Dispatcher {
     ///
     /// `send` is offered messages in order per sibling and says whether it took the message; one that it does not take is
     /// kept and offered again by the next call. At most 256 decisions are kept per sibling, and no new ones are made
-    /// meanwhile. Whether everything was taken; if not, call again when the siblings had time.
+    /// meanwhile. Whether the shard may rest until something comes: all messages were taken, and no slot that was freed
+    /// by this call waits for [`Dispatcher::next`]. If not, it needs another turn.
     pub fn settle(&mut self, send: impl FnMut(ShardId, LoanMessage) -> bool) -> bool {
         self.balance_loans();
-        self.loans.flush(send)
+        self.loans.flush(send) && !self.can_dispatch()
+    }
+
+    fn can_dispatch(&mut self) -> bool {
+        let pools = self.ready.waiting().and(self.workers.staffed());
+        pools.iter().any(|pool| self.workers.choose(pool).is_some())
     }
 
     /// How many executions wait, of a pool and priority.

@@ -132,8 +132,8 @@ impl Node {
         }
     }
 
-    /// One turn of a shard: dispatch all that can be dispatched, settle.
-    pub fn turn(&mut self, shard: usize) {
+    /// One turn of a shard: dispatch all that can be dispatched, settle. Whether it may rest.
+    pub fn turn(&mut self, shard: usize) -> bool {
         while let Some((_, handle)) = self.shards[shard].next() {
             self.shards[shard].assign(handle);
             let session = self.shards[shard].session(handle).unwrap();
@@ -150,7 +150,34 @@ impl Node {
                 *sent += 1;
             }
             is_taken
-        });
+        })
+    }
+
+    /// Goes on without new work while something happens: a shard has a turn only when something ended on it, something
+    /// arrived or its last turn asked for another. One execution ends at a time.
+    pub fn run_by_events(&mut self) {
+        let shard_count = self.shards.len();
+        let mut is_awake = vec![true; shard_count];
+        for _ in 0..1_000_000 {
+            let mut is_quiet = true;
+            for shard in 0..shard_count {
+                while is_awake[shard] || (0..shard_count).any(|from| !self.queues[from][shard].is_empty()) {
+                    (0..shard_count).for_each(|from| while self.deliver(from, shard) {});
+                    is_awake[shard] = !self.turn(shard);
+                    is_quiet = false;
+                    if is_awake[shard] {
+                        break;
+                    }
+                }
+            }
+            if is_quiet {
+                let Some(place) = self.running.len().checked_sub(1) else { return };
+                let place = self.random_below(place + 1);
+                is_awake[self.running[place].shard] = true;
+                self.complete(place);
+            }
+        }
+        panic!("shards still talk after 1,000,000 rounds without new work");
     }
 
     /// Delivers the oldest message from one shard to another; whether there was one.
@@ -183,9 +210,7 @@ impl Node {
             while !self.running.is_empty() {
                 self.complete(0);
             }
-            for shard in 0..self.shards.len() {
-                self.turn(shard);
-            }
+            (0..self.shards.len()).for_each(|shard| _ = self.turn(shard));
             self.deliver_all();
             let is_silent = self.message_count == count && self.running.is_empty();
             silent_rounds = if is_silent { silent_rounds + 1 } else { 0 };
