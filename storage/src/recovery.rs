@@ -11,7 +11,7 @@
 //! So the number of shards may change at any restart.
 //!
 //! Invariants: the first two steps change nothing on disk. The third writes the map once, atomically; a crash before leaves all as it
-//! was, a crash after finds every stream closed. A partition's events are handed over without gaps and none twice.
+//! was, a crash after finds every stream closed. A partition's events are handed over without gaps, in order.
 //!
 //! Deliberately absent: threads; the caller runs one replay per shard with a device each.
 
@@ -52,7 +52,9 @@ pub trait ReplaySink {
     /// Any; it ends the replay.
     fn snapshot_discarded(&mut self, partition: PartitionId) -> Result<(), Self::Error>;
 
-    /// Events `first_sequence ..= first_sequence + event_count - 1` of the partition, exactly as they were appended.
+    /// Events `first_sequence ..= first_sequence + event_count - 1` of the partition, exactly as they were appended. They continue what
+    /// was handed over before; only the first section after a snapshot may begin with events that the snapshot contains, if it
+    /// was taken while these waited to be appended together with later ones: the sink skips them.
     ///
     /// # Errors
     /// Any; it ends the replay.
@@ -426,8 +428,10 @@ impl Replay<'_> {
         if section.last_sequence() < state.next_sequence {
             return Ok(());
         }
-        // A section that straddles the snapshot cannot be split; it would mean a snapshot from within a turn.
-        if section.first_sequence != state.next_sequence {
+        // Events are opaque here, so a section in which the snapshot lies is handed over whole.
+        let holds_snapshot =
+            section.first_sequence < state.next_sequence && state.next_sequence == state.snapshot_sequence + 1;
+        if section.first_sequence != state.next_sequence && !holds_snapshot {
             return Err(self.gap(partition, state, section.first_sequence, path.to_owned(), offset).into());
         }
         sink.section(partition, section.first_sequence, section.event_count, section.bytes)

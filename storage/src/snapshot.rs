@@ -21,7 +21,7 @@
 //!
 //! Invariants: a snapshot is built under a temporary name and appears under its own only when all of it is durable, so one that
 //! cannot be read is damage. It is complete only with its footer. It must not be finished before the log holds
-//! event `sequence` durably, and `sequence` is the end of a section.
+//! event `sequence` durably.
 //!
 //! Deliberately absent: what the chunks hold, and when to take a snapshot (`snapshot_policy.rs`).
 

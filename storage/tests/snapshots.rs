@@ -53,6 +53,22 @@ fn the_newest_snapshot_wins() {
 }
 
 #[test]
+fn a_snapshot_may_lie_within_a_section() {
+    for left_out in 1..10 {
+        let disk = SimulatedDisk::new(DiskOptions::default());
+        let mut model = Model::new();
+        let mut node = Node::start_checked(disk.clone(), 1, &mut model).expect("starts");
+        work(&mut node, &mut model, 2);
+        node.snapshot_without_last(&mut model, PARTITION, left_out).expect("takes a snapshot");
+        work(&mut node, &mut model, 2);
+        let states = model.states.clone();
+        let node = Node::start_checked(disk, 1, &mut model).expect("starts");
+        assert_eq!((node.found, node.sections), (states, 3));
+        assert_eq!(node.replayed[0].partitions[0].snapshot_sequence, 20 - left_out as u64);
+    }
+}
+
+#[test]
 fn a_damaged_snapshot_is_passed_over_while_the_log_reaches_back() {
     let (disk, model) = disk_with_snapshots(false);
     let length = disk.contents("snapshots/0/40.snap").expect("a snapshot").len() as u64;

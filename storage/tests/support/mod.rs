@@ -4,7 +4,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tickwheel_storage::{
     Admission, AppendError, Catalog, CommitLog, Device, Log, LogError, LogOptions, RecoverError, ReplayError,
     ReplaySink, Replayed, Section, SnapshotError, SnapshotProgress, SnapshotWriter, recover,
@@ -79,6 +79,8 @@ pub struct Recorder {
     pub sections: usize,
     pub discarded: usize,
     loading: BTreeMap<PartitionId, Vec<u8>>,
+    /// Partitions that have a snapshot and no section yet.
+    fresh: BTreeSet<PartitionId>,
 }
 
 impl ReplaySink for Recorder {
@@ -95,6 +97,7 @@ impl ReplaySink for Recorder {
             return Err(format!("partition {} does not match its snapshot at {sequence}", partition.0));
         }
         self.states.insert(partition, state);
+        self.fresh.insert(partition);
         Ok(())
     }
 
@@ -107,10 +110,12 @@ impl ReplaySink for Recorder {
     fn section(&mut self, partition: PartitionId, first: u64, count: u32, bytes: &[u8]) -> Result<(), String> {
         let state = self.states.entry(partition).or_default();
         let events = decode(bytes);
-        if first != state.len() as u64 + 1 || events.len() != count as usize {
+        let is_after_snapshot = self.fresh.remove(&partition) && first <= state.len() as u64;
+        if (first != state.len() as u64 + 1 && !is_after_snapshot) || events.len() != count as usize {
             return Err(format!("partition {}: {count} events from {first} after {}", partition.0, state.len()));
         }
-        state.extend(events);
+        let known = state.len() + 1 - usize::try_from(first).expect("few");
+        state.extend(&events[known..]);
         self.sections += 1;
         Ok(())
     }
@@ -309,8 +314,19 @@ impl<K: Disk> Node<K> {
 
     /// Takes a snapshot of `partition`, after all of its events are durable.
     pub fn snapshot(&mut self, model: &mut Model, partition: PartitionId) -> Result<(), NodeError> {
+        self.snapshot_without_last(model, partition, 0)
+    }
+
+    /// Takes a snapshot of `partition` as it was before its last `left_out` events.
+    pub fn snapshot_without_last(
+        &mut self,
+        model: &mut Model,
+        partition: PartitionId,
+        left_out: usize,
+    ) -> Result<(), NodeError> {
         self.settle(model)?;
-        let state = model.states[usize::from(partition.0)].clone();
+        let all = &model.states[usize::from(partition.0)];
+        let state = all[..all.len() - left_out].to_vec();
         let shard = self.shards.iter().position(|shard| shard.partitions.contains(&partition)).expect("held");
         let mut steps = encode(&state).chunks(700).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter().peekable();
         let mut is_finished = false;
