@@ -6,7 +6,7 @@
 //! |---|---|
 //! | subject common name | a name that is unique among the peers, `worker-7` |
 //! | SAN URI `tickwheel://role/R` | the role, exactly one: `admin`, `client` or `worker` |
-//! | SAN URI `tickwheel://tenant/T` | the tenant, at most one; only an admin may go without, and then stands for all |
+//! | SAN URI `tickwheel://tenant/T` | the tenant, at most one; a client must have one, an admin or a worker without stands for all |
 //! | SAN URI `tickwheel://pool/P` | a pool that a worker may serve, from 1 to 16 of them; workers only |
 //!
 //! Names and values have 1 to 64 characters out of `A-Z a-z 0-9 . _ - ~`, so that they need no escaping in a URI.
@@ -36,7 +36,7 @@ pub enum Role {
     Admin,
     /// Submits and manages the jobs of its tenant.
     Client,
-    /// Runs executions of its tenant in its pools.
+    /// Runs executions of its tenant, or of all, in its pools.
     Worker,
 }
 
@@ -68,7 +68,7 @@ pub struct Identity {
     pub name: String,
     /// What it may do.
     pub role: Role,
-    /// The tenant that it acts for; `None` (admins only) means all.
+    /// The tenant that it acts for; `None` (not for clients) means all.
     pub tenant: Option<String>,
     /// Pools that it may serve; empty unless the role is worker.
     pub pools: Vec<String>,
@@ -104,9 +104,9 @@ pub enum IdentityError {
     /// More than one tenant.
     #[error("the certificate holds more than one tickwheel://tenant/... entry")]
     SeveralTenants,
-    /// A client or worker without tenant.
-    #[error("a {0} certificate must hold a tickwheel://tenant/... entry")]
-    NoTenant(Role),
+    /// A client without tenant.
+    #[error("a client certificate must hold a tickwheel://tenant/... entry")]
+    NoTenant,
     /// Pools of a peer that is no worker, no pools or too many of a worker, or one of them twice.
     #[error("a worker certificate must hold 1 to 16 different tickwheel://pool/... entries, others none")]
     InvalidPools,
@@ -124,8 +124,8 @@ impl Identity {
         check_name("name", &self.name)?;
         match &self.tenant {
             Some(tenant) => check_name("tenant", tenant)?,
-            None if self.role == Role::Admin => {}
-            None => return Err(IdentityError::NoTenant(self.role)),
+            None if self.role == Role::Client => return Err(IdentityError::NoTenant),
+            None => {}
         }
         let is_worker = self.role == Role::Worker;
         if self.pools.is_empty() == is_worker || self.pools.len() > POOLS_MAX {
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(parse("w", &[]), Err(E::NotOneRole));
         assert_eq!(parse("w", &[role, role, tenant, pool]), Err(E::NotOneRole));
         assert_eq!(parse("w", &["tickwheel://role/root"]), Err(E::UnknownRole("root".to_owned())));
-        assert_eq!(parse("w", &[role, pool]), Err(E::NoTenant(Role::Worker)));
+        assert_eq!(parse("c", &["tickwheel://role/client"]), Err(E::NoTenant));
         assert_eq!(parse("w", &[role, tenant, tenant, pool]), Err(E::SeveralTenants));
         assert_eq!(parse("w", &[role, tenant]), Err(E::InvalidPools));
         assert_eq!(parse("w", &[role, tenant, pool, pool]), Err(E::InvalidPools));
@@ -249,6 +249,12 @@ mod tests {
         assert!(matches!(parse("w w", &[role, tenant, pool]), Err(E::InvalidName { what: "name", .. })));
         let slash = "tickwheel://tenant/a/b";
         assert!(matches!(parse("w", &[role, slash, pool]), Err(E::InvalidName { what: "tenant", .. })));
+    }
+
+    #[test]
+    fn a_worker_without_tenant_stands_for_all() {
+        let identity = parse("w", &["tickwheel://role/worker", "tickwheel://pool/high"]).unwrap();
+        assert_eq!((identity.role, identity.tenant), (Role::Worker, None));
     }
 
     #[test]

@@ -194,9 +194,9 @@ pub fn ensure_local(folder: &Path) -> Result<(), CertificateError> {
     }
     if !Files::of(folder, "worker").exist() {
         let role = tickwheel_net::Role::Worker;
-        let tenant = Some(crate::config::TENANT_DEFAULT.to_owned());
-        let pools = ["high", "standard", "long-running", "spot"].map(str::to_owned).to_vec();
-        authority.issue_identity("worker", &Identity { name: "local-worker".to_owned(), role, tenant, pools }, days)?;
+        let pools = crate::config::POOLS_BUILT_IN.map(str::to_owned).to_vec();
+        let identity = Identity { name: "local-worker".to_owned(), role, tenant: None, pools };
+        authority.issue_identity("worker", &identity, days)?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What the tests of whole nodes share: a node in this process on a data directory of its own, and clients and workers for it.
 
+pub mod process;
+
 use anyhow::Context as _;
 use std::{path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -85,4 +87,9 @@ pub fn data_directory() -> anyhow::Result<TempDir> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     std::fs::create_dir_all(&target)?;
     Ok(tempfile::Builder::new().prefix("test-data-").tempdir_in(target)?)
+}
+
+/// Scrambles a number: the tests' only source of chance, so that a run can be repeated.
+pub const fn mix(value: u64) -> u64 {
+    tickwheel_wire::mix64(value)
 }

@@ -115,7 +115,7 @@ impl Router {
         let known = self
             .directory
             .identify(&identity.name, role, identity.tenant.as_deref(), &pools)
-            .map_err(|error| Close::new(CloseCode::UnknownTenant, &error.to_string()))?;
+            .map_err(|error| Close::new(CloseCode::UnknownTenant, error.to_string()))?;
         let index = slot_of(session);
         if index >= self.sessions.len() {
             self.sessions.resize_with(index + 1, || None);
@@ -271,7 +271,7 @@ impl Router {
                 frame::request_head(frame.body).map(|(_, partition)| Owner::Core(partition)).map_err(malformed)
             }
             Some(FrameType::Hello) => Err(Close::new(CloseCode::ProtocolViolation, "a session says hello only once")),
-            Some(other) => Err(Close::new(CloseCode::ProtocolViolation, &format!("`{other}` is for nodes to send"))),
+            Some(other) => Err(Close::new(CloseCode::ProtocolViolation, format!("`{other}` is for nodes to send"))),
             // net skips unknown frames or ends the session before they come here.
             None => Err(Close::new(CloseCode::UnknownFrame, "unknown frame")),
         }
@@ -282,13 +282,13 @@ impl Router {
             return Err(Close::new(CloseCode::HelloExpected, "the first frame must be `hello` on the control lane"));
         }
         let hello = Hello::decode_body(frame.body)
-            .map_err(|error| Close::new(CloseCode::MalformedFrame, &format!("hello: {error}")))?;
+            .map_err(|error| Close::new(CloseCode::MalformedFrame, format!("hello: {error}")))?;
         if !(hello.version_min..=hello.version_max).contains(&PROTOCOL_VERSION) {
             let message = format!(
                 "this node speaks protocol version {PROTOCOL_VERSION}, the peer {} to {}",
                 hello.version_min, hello.version_max
             );
-            return Err(Close::new(CloseCode::UnsupportedVersion, &message));
+            return Err(Close::new(CloseCode::UnsupportedVersion, message));
         }
         let Some(found) = self.sessions.get_mut(slot_of(session)).and_then(Option::as_mut) else { return Ok(()) };
         found.welcomed = true;
