@@ -1,0 +1,458 @@
+//! The arguments as they are written; nothing here has a meaning yet.
+//!
+//! Each group of commands has its own file, which resolves its arguments once. Every value may come from a `TICKWHEEL_*` variable
+//! where that is noted. Deliberately absent: file access, defaults that depend on anything.
+
+use crate::fatal::Fatal;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Address of a server on this machine.
+pub(super) const SERVER_DEFAULT: &str = "127.0.0.1:7400";
+/// Folder of the certificates that `dev` makes.
+pub(super) const CERTS_DEFAULT: &str = "./tickwheel-data/certs";
+
+/// A distributed job scheduler: says when jobs are due, hands them to workers, and never forgets one.
+#[derive(Debug, Parser)]
+#[command(name = "tickwheel", version, max_term_width = 110)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a server with certificates of its own making and a worker, for a first look and for development
+    #[command(after_help = Fatal::HELP)]
+    Dev(ServeArguments),
+    /// Run a server
+    #[command(after_help = Fatal::HELP)]
+    Server(ServeArguments),
+    /// Run a worker that executes commands
+    Worker(WorkerArguments),
+    /// Create, look at and change jobs
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Look at executions, and cancel them
+    #[command(subcommand)]
+    Execution(ExecutionCommand),
+    /// Cron expressions
+    #[command(subcommand)]
+    Cron(CronCommand),
+    /// Make certificates for servers, clients and workers
+    #[command(subcommand)]
+    Certs(CertsCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Configuration file; tickwheel.toml.example states every key
+    #[arg(long, value_name = "FILE", env = "TICKWHEEL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Data directory [default: ./tickwheel-data]
+    #[arg(long, value_name = "DIR", env = "TICKWHEEL_DATA")]
+    pub data: Option<PathBuf>,
+    /// UDP address of the first shard, the others take the ports that follow [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDR", env = "TICKWHEEL_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Number of shards, each with a core of its own [default: half of the cores]
+    #[arg(long, value_name = "N", env = "TICKWHEEL_SHARDS")]
+    pub shards: Option<u16>,
+}
+
+/// Where the server is, and where the certificates are.
+#[derive(Debug, Args)]
+pub(super) struct ServerArguments {
+    /// Address of the server
+    #[arg(long, value_name = "ADDR", env = "TICKWHEEL_SERVER", default_value = SERVER_DEFAULT)]
+    pub server: String,
+    /// Folder with ca.pem and the certificate to use
+    #[arg(long, value_name = "DIR", env = "TICKWHEEL_CERTS", default_value = CERTS_DEFAULT)]
+    pub certs: PathBuf,
+}
+
+/// How a command finds its server, and for whom it speaks.
+#[derive(Debug, Args)]
+pub(super) struct ConnectionArguments {
+    #[command(flatten)]
+    pub server: ServerArguments,
+    /// Certificate to use: NAME.pem and NAME.key in the folder
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    pub cert: String,
+    /// Tenant to speak for [default: that of the certificate, or `default`]
+    #[arg(long, value_name = "TENANT", env = "TICKWHEEL_TENANT")]
+    pub tenant: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    /// Columns for people
+    Table,
+    /// JSON with stable keys
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OutputArguments {
+    /// Form of the answer
+    #[arg(long, value_name = "FORM", value_enum, default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorkerArguments {
+    #[command(flatten)]
+    pub server: ServerArguments,
+    /// Certificate to use: NAME.pem and NAME.key in the folder
+    #[arg(long, value_name = "NAME", default_value = "worker")]
+    pub cert: String,
+    /// Pool to serve; may be given several times [default: the pools of the certificate]
+    #[arg(long, value_name = "POOL")]
+    pub pool: Vec<String>,
+    /// How many commands run at a time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub concurrency: u32,
+    /// Command that jobs may run, as they write it; may be given several times
+    #[arg(long, value_name = "COMMAND", required_unless_present = "allow_any", conflicts_with = "allow_any")]
+    pub allow: Vec<String>,
+    /// Let jobs run any command
+    #[arg(long)]
+    pub allow_any: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JobCommand {
+    /// Create or update the jobs of a file; jobs that are not in it are left alone
+    Apply(ApplyArguments),
+    /// Create or update a job for every line of a crontab
+    Import(ImportArguments),
+    /// List jobs
+    List(JobListArguments),
+    /// Show one job
+    Get(JobGetArguments),
+    /// Stop a job's firing
+    Pause(JobNameArguments),
+    /// Let a paused job fire again, from its next time on
+    Resume(JobNameArguments),
+    /// Fire a job now, besides its schedule
+    Trigger(JobNameArguments),
+    /// Forget a job, and cancel what runs of it
+    Delete(JobNameArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ApplyArguments {
+    /// Jobs file (TOML); `-` reads the standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArguments {
+    /// The crontab
+    #[arg(long, value_name = "FILE")]
+    pub crontab: PathBuf,
+    /// The file has a user column, as /etc/crontab and the files of /etc/cron.d
+    #[arg(long)]
+    pub system: bool,
+    /// Show the jobs and their next fires; change nothing, and ask no server
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JobListArguments {
+    /// Only names that begin so
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+    /// Most jobs to show
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JobGetArguments {
+    /// Name of the job
+    pub name: String,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JobNameArguments {
+    /// Name of the job
+    pub name: String,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ExecutionCommand {
+    /// List executions, the newest first: those in flight, and the finished ones that the server remembers
+    List(ExecutionListArguments),
+    /// Show one execution with its output
+    Get(ExecutionGetArguments),
+    /// Cancel an execution in flight
+    Cancel(ExecutionCancelArguments),
+    /// Tell of every change of executions as it happens
+    Watch(ExecutionWatchArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExecutionListArguments {
+    /// Only executions of this job
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub job: String,
+    /// Most executions to show
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExecutionGetArguments {
+    /// Id of the execution, as `execution list` shows it: PARTITION.SLOT.GENERATION/SEQUENCE
+    pub id: String,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExecutionCancelArguments {
+    /// Id of the execution, as `execution list` shows it: PARTITION.SLOT.GENERATION/SEQUENCE
+    pub id: String,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExecutionWatchArguments {
+    /// Only executions of this job
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub job: String,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CronCommand {
+    /// Show when an expression fires next; needs no server
+    Next(CronNextArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CronNextArguments {
+    /// The expression: five fields, or @daily and kin
+    #[arg(value_name = "EXPR", allow_hyphen_values = true)]
+    pub expression: String,
+    /// IANA time zone
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub tz: String,
+    /// Time after which fires are sought, RFC 3339 with an offset [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// How many fires
+    #[arg(short = 'n', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: u32,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CertsCommand {
+    /// Make a certificate authority: everything else is issued from it
+    Ca(CaArguments),
+    /// Issue a server's certificate
+    Server(ServerCertificateArguments),
+    /// Issue the certificate of a client, which manages the jobs of one tenant
+    Client(ClientCertificateArguments),
+    /// Issue the certificate of an admin, who may do everything, in one tenant or in all
+    Admin(AdminCertificateArguments),
+    /// Issue the certificate of a worker, which runs the jobs of one tenant in its pools
+    Worker(WorkerCertificateArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FolderArguments {
+    /// Folder of the authority and of all that it issues
+    #[arg(long, value_name = "DIR", env = "TICKWHEEL_CERTS", default_value = CERTS_DEFAULT)]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CaArguments {
+    #[command(flatten)]
+    pub folder: FolderArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ValidityArguments {
+    /// Days until it expires
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = crate::certificates::VALIDITY_DAYS_DEFAULT,
+        value_parser = clap::value_parser!(u16).range(1..=3_650),
+    )]
+    pub days: u16,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServerCertificateArguments {
+    #[command(flatten)]
+    pub folder: FolderArguments,
+    /// Name of the files; a server reads `server`
+    #[arg(long, value_name = "NAME", default_value = "server")]
+    pub name: String,
+    /// Host name or IP address besides the loopback; may be given several times
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    #[command(flatten)]
+    pub validity: ValidityArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ClientCertificateArguments {
+    #[command(flatten)]
+    pub folder: FolderArguments,
+    /// Name of the client and of the files
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Its tenant
+    #[arg(long, value_name = "TENANT", default_value = crate::config::TENANT_DEFAULT)]
+    pub tenant: String,
+    #[command(flatten)]
+    pub validity: ValidityArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AdminCertificateArguments {
+    #[command(flatten)]
+    pub folder: FolderArguments,
+    /// Name of the admin and of the files
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    pub name: String,
+    /// Its tenant [default: all]
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    #[command(flatten)]
+    pub validity: ValidityArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorkerCertificateArguments {
+    #[command(flatten)]
+    pub folder: FolderArguments,
+    /// Name of the worker and of the files
+    #[arg(long, value_name = "NAME", default_value = "worker")]
+    pub name: String,
+    /// Its tenant
+    #[arg(long, value_name = "TENANT", default_value = crate::config::TENANT_DEFAULT)]
+    pub tenant: String,
+    /// Pool that it may serve; may be given several times
+    #[arg(long, value_name = "POOL", default_values_t = vec![tickwheel_wire::job::POOL_DEFAULT.to_owned()])]
+    pub pool: Vec<String>,
+    #[command(flatten)]
+    pub validity: ValidityArguments,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    fn check(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("tickwheel").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_parses() {
+        for line in [
+            "dev",
+            "dev --config a.toml --data /tmp/x --listen 127.0.0.1:0 --shards 2",
+            "server --data x",
+            "worker --server h:1 --certs d --cert w --pool high --pool spot --concurrency 3 --allow /bin/true --allow date",
+            "worker --allow-any",
+            "job apply -f jobs.toml --dry-run --output json",
+            "job apply --file -",
+            "job import --crontab /etc/crontab --system --dry-run",
+            "job list --prefix a --limit 3 --output json",
+            "job get a/b --server h:1 --certs d --cert c --tenant t",
+            "job pause a",
+            "job resume a",
+            "job trigger a",
+            "job delete a",
+            "execution list --job a --limit 7 --output table",
+            "execution get 1.2.3/4 --output json",
+            "execution cancel 1.2.3/4",
+            "execution watch --job a",
+            "cron next @daily --tz Europe/Berlin --from 2026-01-01T00:00:00Z -n 3 --output json",
+            "certs ca --out d",
+            "certs server --out d --name s --host a.example --host 10.0.0.1 --days 30",
+            "certs client --name c --tenant t",
+            "certs admin --name a --tenant t",
+            "certs worker --name w --tenant t --pool high --pool spot --days 1",
+        ] {
+            check(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (line, kind) in [
+            ("worker", ErrorKind::MissingRequiredArgument),
+            ("worker --allow a --allow-any", ErrorKind::ArgumentConflict),
+            ("worker --allow-any --concurrency 0", ErrorKind::ValueValidation),
+            ("dev --listen 7400", ErrorKind::ValueValidation),
+            ("job list --output xml", ErrorKind::InvalidValue),
+            ("job get", ErrorKind::MissingRequiredArgument),
+            ("job apply", ErrorKind::MissingRequiredArgument),
+            ("cron next @daily -n 0", ErrorKind::ValueValidation),
+            ("certs client", ErrorKind::MissingRequiredArgument),
+            ("certs server --days 0", ErrorKind::ValueValidation),
+            ("frobnicate", ErrorKind::InvalidSubcommand),
+        ] {
+            assert_eq!(check(line).expect_err(line).kind(), kind, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_server_lists_its_exit_statuses() {
+        for name in ["dev", "server"] {
+            let mut command = Arguments::command();
+            let help = command.find_subcommand_mut(name).expect("it exists").render_long_help().to_string();
+            for line in Fatal::HELP.lines() {
+                assert!(help.contains(line.trim_end()), "{name}: {line}\n{help}");
+            }
+        }
+    }
+}

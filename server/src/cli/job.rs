@@ -1,0 +1,149 @@
+//! `tickwheel job`: commands on jobs. Applying files is in `apply`, importing crontabs in `import`.
+
+use super::{
+    apply,
+    args::{JobCommand, JobGetArguments, JobListArguments, JobNameArguments, OutputFormat},
+    connection::with_client,
+    error::CliError,
+    import, output, times,
+    views::JobRow,
+};
+use tickwheel_client::{Job, JobFilter, Schedule};
+
+/// What the four commands on one job do.
+#[derive(Clone, Copy)]
+enum Verb {
+    Pause,
+    Resume,
+    Trigger,
+    Delete,
+}
+
+pub(super) fn run(command: &JobCommand) -> Result<(), CliError> {
+    match command {
+        JobCommand::Apply(arguments) => apply::run(arguments),
+        JobCommand::Import(arguments) => import::run(arguments),
+        JobCommand::List(arguments) => list(arguments),
+        JobCommand::Get(arguments) => get(arguments),
+        JobCommand::Pause(arguments) => change(arguments, Verb::Pause),
+        JobCommand::Resume(arguments) => change(arguments, Verb::Resume),
+        JobCommand::Trigger(arguments) => change(arguments, Verb::Trigger),
+        JobCommand::Delete(arguments) => change(arguments, Verb::Delete),
+    }
+}
+
+fn list(arguments: &JobListArguments) -> Result<(), CliError> {
+    let filter =
+        JobFilter { tenant: arguments.connection.tenant.clone().unwrap_or_default(), prefix: arguments.prefix.clone() };
+    let limit = arguments.limit as usize;
+    let mut jobs = with_client(&arguments.connection, async |client| {
+        let (mut pager, mut jobs) = (client.list(filter)?, Vec::new());
+        while jobs.len() <= limit
+            && let Some(job) = pager.next().await
+        {
+            jobs.push(job?);
+        }
+        Ok(jobs)
+    })?;
+    if jobs.len() > limit {
+        jobs.truncate(limit);
+        eprintln!("only the first {limit} jobs are shown; raise --limit, or narrow with --prefix");
+    }
+    jobs.sort_by(|a, b| (&a.definition.tenant, &a.definition.name).cmp(&(&b.definition.tenant, &b.definition.name)));
+    match arguments.output.output {
+        OutputFormat::Json => output::json(&jobs.iter().map(JobRow::from).collect::<Vec<_>>()),
+        OutputFormat::Table => {
+            let header = ["TENANT", "NAME", "SCHEDULE", "POOL", "STATE", "NEXT FIRE", "FIRED", "LAST"];
+            output::table(header, jobs.iter().map(columns))
+        }
+    }
+}
+
+fn columns(job: &Job) -> [String; 8] {
+    let definition = &job.definition;
+    [
+        definition.tenant.clone(),
+        definition.name.clone(),
+        schedule(&definition.schedule),
+        definition.pool.clone(),
+        state(job).to_owned(),
+        times::column(job.next_fire),
+        job.fire_sequence.0.to_string(),
+        job.last_state.to_string(),
+    ]
+}
+
+fn state(job: &Job) -> &'static str {
+    match (job.paused, job.next_fire) {
+        (true, _) => "paused",
+        (false, Some(_)) => "active",
+        (false, None) => "finished",
+    }
+}
+
+/// A schedule in the words of the jobs file.
+pub(super) fn schedule(schedule: &Schedule) -> String {
+    match schedule {
+        Schedule::Cron { expression, zone } => format!("{expression} ({zone})"),
+        Schedule::Interval { every, .. } => format!("every {}", times::friendly(*every)),
+        Schedule::Once { at } => format!("at {}", times::column(Some(*at))),
+        Schedule::After { delay } => format!("after {}", times::friendly(*delay)),
+        other => format!("{other:?}"),
+    }
+}
+
+fn get(arguments: &JobGetArguments) -> Result<(), CliError> {
+    let job = with_client(&arguments.connection, async |client| Ok(client.get(&arguments.name).await?))?;
+    match arguments.output.output {
+        OutputFormat::Json => output::json(&JobRow::from(&job)),
+        OutputFormat::Table => output::properties(&properties(&job)),
+    }
+}
+
+fn properties(job: &Job) -> Vec<(&'static str, String)> {
+    let definition = &job.definition;
+    let retry = definition.retry;
+    let limit = |limit: Option<_>| limit.map_or_else(|| "none".to_owned(), times::friendly);
+    vec![
+        ("id", job.id.to_string()),
+        ("tenant", definition.tenant.clone()),
+        ("name", definition.name.clone()),
+        ("schedule", schedule(&definition.schedule)),
+        ("state", state(job).to_owned()),
+        ("next fire", times::column(job.next_fire)),
+        ("fired", job.fire_sequence.0.to_string()),
+        ("last", job.last_state.to_string()),
+        ("last finished", times::column(job.last_finished_at)),
+        ("handler", definition.handler.clone()),
+        ("payload", String::from_utf8_lossy(&definition.payload).into_owned()),
+        ("pool", definition.pool.clone()),
+        ("priority", definition.priority.to_string()),
+        ("attempts", retry.attempts_max.to_string()),
+        ("timeout", limit(definition.start_to_close)),
+        ("heartbeat", limit(definition.heartbeat)),
+        ("misfire", definition.misfire.to_string()),
+        ("overlap", definition.overlap.to_string()),
+        ("revision", job.revision.to_string()),
+        ("created", times::column(Some(job.created_at))),
+    ]
+}
+
+fn change(arguments: &JobNameArguments, verb: Verb) -> Result<(), CliError> {
+    let name = &arguments.name;
+    let done = with_client(&arguments.connection, async |client| {
+        Ok(match verb {
+            Verb::Pause => client.pause(name).await?,
+            Verb::Resume => client.resume(name).await?,
+            Verb::Trigger => client.trigger(name).await?,
+            Verb::Delete => client.delete(name).await?,
+        })
+    })?;
+    let next = times::column(done.next_fire);
+    let text = match verb {
+        Verb::Pause => format!("{name} is paused"),
+        Verb::Resume => format!("{name} fires again, next at {next}"),
+        Verb::Trigger => format!("{name} was triggered; `tickwheel execution list --job {name}` shows how it goes"),
+        Verb::Delete => format!("{name} is deleted"),
+    };
+    output::write(&format!("{}\n", output::printable(&text)))
+}

@@ -1,0 +1,247 @@
+//! The JSON that the reading commands write. Its keys are stable: keys are added, never renamed or dropped.
+//!
+//! Rules: keys are `snake_case`; a time `x` is RFC 3339 in UTC, and `x_us` beside it the same in microseconds since 1970; what does not exist
+//! is `null`, never left out; ids are strings; bytes are text, with what is no UTF-8 replaced.
+//!
+//! | command | JSON |
+//! |---|---|
+//! | `job list` | array of [`JobRow`] |
+//! | `job get` | [`JobRow`] |
+//! | `job apply` | array of [`AppliedRow`] |
+//! | `job import` | [`ImportAnswer`] |
+//! | `execution list` | array of [`ExecutionRow`] |
+//! | `execution get` | [`ExecutionRow`] |
+//! | `execution watch` | [`ExecutionRow`], one line each |
+//! | `cron next` | array of [`FireRow`] |
+
+use super::times::rfc3339;
+use serde::Serialize;
+use tickwheel_client::{Execution, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
+
+#[derive(Debug, Serialize)]
+pub(super) struct JobRow {
+    id: String,
+    tenant: String,
+    name: String,
+    handler: String,
+    schedule: ScheduleRow,
+    payload: String,
+    payload_bytes: usize,
+    pool: String,
+    priority: &'static str,
+    retry: RetryRow,
+    /// `null`: without limit.
+    timeout_ms: Option<u64>,
+    heartbeat_ms: Option<u64>,
+    misfire: &'static str,
+    overlap: &'static str,
+    paused: bool,
+    revision: u64,
+    created_at: Option<String>,
+    created_at_us: u64,
+    /// `null`: it fires no more, or is paused.
+    next_fire_at: Option<String>,
+    next_fire_at_us: Option<u64>,
+    /// How often it has fired.
+    fire_sequence: u64,
+    /// `none`, `running`, `retrying`, `succeeded`, `failed`, `cancelled`, `timed-out`, `worker-lost`.
+    last_state: &'static str,
+    last_finished_at: Option<String>,
+    last_finished_at_us: Option<u64>,
+}
+
+/// `type` says which.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum ScheduleRow {
+    Cron { expression: String, zone: String },
+    Interval { every_us: u64, anchor: Option<String>, anchor_us: Option<u64> },
+    Once { at: Option<String>, at_us: u64 },
+    After { delay_us: u64 },
+    Unknown,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RetryRow {
+    attempts_max: u16,
+    initial_ms: u32,
+    multiplier: f64,
+    delay_ms_max: u32,
+    jitter_percent: u8,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ExecutionRow {
+    id: String,
+    job_id: String,
+    fire_sequence: u64,
+    tenant: String,
+    job: String,
+    token: u64,
+    attempt: u16,
+    /// As `last_state` of a job.
+    state: &'static str,
+    cancel_requested: bool,
+    progress_permille: u16,
+    scheduled_at: Option<String>,
+    scheduled_at_us: u64,
+    dispatched_at: Option<String>,
+    dispatched_at_us: u64,
+    /// When the attempt ended, or, when retrying, the next one starts.
+    finished_at: Option<String>,
+    finished_at_us: Option<u64>,
+    run_us: u64,
+    worker: String,
+    error: Option<String>,
+    output: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct AppliedRow {
+    pub tenant: String,
+    pub name: String,
+    /// `created`, `updated`, `unchanged` or `refused`.
+    pub action: &'static str,
+    /// Whether it was only asked what would be done.
+    pub dry_run: bool,
+    /// `null` when it was refused, or would be created.
+    pub revision: Option<u64>,
+    pub next_fire_at: Option<String>,
+    pub next_fire_at_us: Option<u64>,
+    /// Why it was refused.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ImportAnswer {
+    pub jobs: Vec<ImportedRow>,
+    pub refused: Vec<RefusedLineRow>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ImportedRow {
+    /// From 1.
+    pub line: usize,
+    pub name: String,
+    pub schedule: ScheduleRow,
+    #[serde(skip)]
+    pub schedule_text: String,
+    pub next_fires: Vec<FireRow>,
+    pub notes: Vec<String>,
+    /// What became of it; `null` in a dry run.
+    pub applied: Option<AppliedRow>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RefusedLineRow {
+    /// From 1.
+    pub line: usize,
+    pub text: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct FireRow {
+    /// RFC 3339 with the zone's offset at that time.
+    pub at: String,
+}
+
+impl From<&Job> for JobRow {
+    fn from(job: &Job) -> Self {
+        let JobDefinition { tenant, name, handler, schedule, payload, pool, .. } = &job.definition;
+        Self {
+            id: job.id.to_string(),
+            tenant: tenant.clone(),
+            name: name.clone(),
+            handler: handler.clone(),
+            schedule: schedule.into(),
+            payload: text(payload),
+            payload_bytes: payload.len(),
+            pool: pool.clone(),
+            priority: job.definition.priority.name(),
+            retry: job.definition.retry.into(),
+            timeout_ms: job.definition.start_to_close.map(millis),
+            heartbeat_ms: job.definition.heartbeat.map(millis),
+            misfire: job.definition.misfire.name(),
+            overlap: job.definition.overlap.name(),
+            paused: job.paused,
+            revision: job.revision,
+            created_at: rfc3339(job.created_at),
+            created_at_us: job.created_at.as_micros(),
+            next_fire_at: job.next_fire.and_then(rfc3339),
+            next_fire_at_us: job.next_fire.map(Timestamp::as_micros),
+            fire_sequence: job.fire_sequence.0,
+            last_state: job.last_state.name(),
+            last_finished_at: job.last_finished_at.and_then(rfc3339),
+            last_finished_at_us: job.last_finished_at.map(Timestamp::as_micros),
+        }
+    }
+}
+
+impl From<&Schedule> for ScheduleRow {
+    fn from(schedule: &Schedule) -> Self {
+        match schedule {
+            Schedule::Cron { expression, zone } => Self::Cron { expression: expression.clone(), zone: zone.clone() },
+            Schedule::Interval { every, anchor } => Self::Interval {
+                every_us: micros(*every),
+                anchor: anchor.and_then(rfc3339),
+                anchor_us: anchor.map(Timestamp::as_micros),
+            },
+            Schedule::Once { at } => Self::Once { at: rfc3339(*at), at_us: at.as_micros() },
+            Schedule::After { delay } => Self::After { delay_us: micros(*delay) },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl From<RetryPolicy> for RetryRow {
+    fn from(policy: RetryPolicy) -> Self {
+        let RetryPolicy { attempts_max, initial_ms, multiplier_milli, delay_ms_max, jitter_percent } = policy;
+        Self {
+            attempts_max,
+            initial_ms,
+            multiplier: f64::from(multiplier_milli) / 1_000.0,
+            delay_ms_max,
+            jitter_percent,
+        }
+    }
+}
+
+impl From<&Execution> for ExecutionRow {
+    fn from(execution: &Execution) -> Self {
+        Self {
+            id: execution.id.to_string(),
+            job_id: execution.id.job.to_string(),
+            fire_sequence: execution.id.fire_sequence.0,
+            tenant: execution.tenant.clone(),
+            job: execution.job_name.clone(),
+            token: execution.token.0,
+            attempt: execution.attempt,
+            state: execution.state.name(),
+            cancel_requested: execution.cancel_requested,
+            progress_permille: execution.progress_permille,
+            scheduled_at: rfc3339(execution.scheduled_at),
+            scheduled_at_us: execution.scheduled_at.as_micros(),
+            dispatched_at: rfc3339(execution.dispatched_at),
+            dispatched_at_us: execution.dispatched_at.as_micros(),
+            finished_at: execution.finished_at.and_then(rfc3339),
+            finished_at_us: execution.finished_at.map(Timestamp::as_micros),
+            run_us: micros(execution.run_time),
+            worker: execution.worker.clone(),
+            error: (!execution.error.is_empty()).then(|| execution.error.clone()),
+            output: text(&execution.output),
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,183 @@
+//! The jobs file: jobs written down in TOML, one `[[job]]` table each, for `tickwheel job apply`.
+//!
+//! | key | meaning | default |
+//! |---|---|---|
+//! | `name` | unique in its tenant | required |
+//! | `tenant` | owner | the client's |
+//! | `command` | program and arguments; no shell is involved | |
+//! | `env`, `clean_env`, `stdin`, `dir`, `user`, `output_bytes_max` | with `command`: as in [`CommandPayload`] | |
+//! | `handler`, `payload` | without `command`: the worker's handler, and a text for it | `exec` with `command` |
+//! | `cron`, `zone` | a cron expression and its IANA zone | zone `UTC` |
+//! | `every` | a fixed interval, counted from the first apply | |
+//! | `at` | one time, RFC 3339 with an offset | |
+//! | `after` | one time, counted from each apply | |
+//! | `pool`, `priority` | which workers run it, how urgent (`P0`, `P1`, `P2`) | `standard`, `P1` |
+//! | `retry` | table of `attempts_max`, `initial`, `multiplier`, `max`, `jitter_percent` | 3, 1s, 2.0, 5m, 20 |
+//! | `timeout` | longest run of an attempt, or `none` | 1h |
+//! | `heartbeat` | longest silence of a running attempt, or `none` | `none` |
+//! | `misfire`, `overlap` | `fire-once`, `skip` | |
+//! | `paused` | whether it is paused; absent: as it is, a new job is not | |
+//!
+//! Exactly one of `cron`, `every`, `at` and `after` says when it fires. Invariants: an unknown key is an error; every error names file,
+//! job and key; a file with an error yields no jobs at all. Deliberately absent: the server; what only it can know (its tenants,
+//! its pools, its limits) it says itself.
+//!
+//! [`CommandPayload`]: crate::command_worker::CommandPayload
+
+pub mod duration;
+mod resolve;
+mod section;
+#[cfg(test)]
+mod tests;
+
+use section::JobSection;
+use serde::Deserialize;
+use std::collections::HashSet;
+use tickwheel_client::JobDefinition;
+use tickwheel_engine::schedule::Zones;
+use tickwheel_wire::job::JobSpecError;
+use toml::{Table, Value};
+
+/// Longest jobs file, in bytes.
+pub const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// A job of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileJob {
+    /// Its definition; an empty tenant is the client's own.
+    pub definition: JobDefinition,
+    /// Whether it is to be paused; `None`: the file does not say.
+    pub paused: Option<bool>,
+}
+
+/// Why a file yields no jobs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobsFileError {
+    /// It is not TOML.
+    #[error("{file}:{line}: {problem}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser says.
+        problem: String,
+    },
+    /// Something besides `[[job]]` tables is in it.
+    #[error("{file}: {problem}")]
+    Layout {
+        /// The file.
+        file: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A job is wrong.
+    #[error("{file}: job {job}: {problem}")]
+    Job {
+        /// The file.
+        file: String,
+        /// The job's name, or its place in the file when it has none.
+        job: String,
+        /// What is wrong.
+        problem: JobProblem,
+    },
+}
+
+/// What is wrong with a job.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobProblem {
+    /// An unknown key, a missing one, or a value of another type.
+    #[error("{0}")]
+    Keys(String),
+    /// A value means nothing.
+    #[error("`{key}`: {problem}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// It says in no way, or in several ways, when it fires.
+    #[error("exactly one of `cron`, `every`, `at` and `after` must be given, not {count}")]
+    Schedules {
+        /// How many are given.
+        count: usize,
+    },
+    /// Neither a command nor a handler.
+    #[error("`command` (a program with its arguments) or `handler` is missing")]
+    NoWork,
+    /// A key that only makes sense with another, or without.
+    #[error("`{key}` {relation} `{other}`")]
+    Together {
+        /// The key.
+        key: &'static str,
+        /// How they relate.
+        relation: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// The name stands twice.
+    #[error("stands twice in the file; names are unique in a tenant")]
+    Duplicate,
+    /// A rule of all definitions is broken.
+    #[error(transparent)]
+    Spec(#[from] JobSpecError),
+}
+
+/// The whole file, its jobs still as they are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tables {
+    #[serde(default)]
+    job: Vec<Table>,
+}
+
+/// Parses a file; `file` is its name, for errors.
+///
+/// # Errors
+/// Everything that is wrong, at most one error per job.
+pub fn parse(text: &str, file: &str) -> Result<Vec<FileJob>, Vec<JobsFileError>> {
+    let document: Table = text.parse().map_err(|error| vec![syntax(file, text, &error)])?;
+    let layout = |error: toml::de::Error| JobsFileError::Layout { file: file.to_owned(), problem: one_line(&error) };
+    let tables: Tables = Value::Table(document).try_into().map_err(|error| vec![layout(error)])?;
+    let (mut jobs, mut errors, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let mut zones = Zones::new();
+    for (index, table) in tables.job.into_iter().enumerate() {
+        let name = table.get("name").and_then(Value::as_str).map(str::to_owned);
+        match job(table, &mut zones, &mut seen) {
+            Ok(job) => jobs.push(job),
+            Err(problem) => {
+                let job = name.map_or_else(|| format!("number {}", index + 1), |name| format!("{name:?}"));
+                errors.push(JobsFileError::Job { file: file.to_owned(), job, problem });
+            }
+        }
+    }
+    if errors.is_empty() { Ok(jobs) } else { Err(errors) }
+}
+
+fn job(table: Table, zones: &mut Zones, seen: &mut HashSet<(String, String)>) -> Result<FileJob, JobProblem> {
+    let section: JobSection = Value::Table(table).try_into().map_err(|error| JobProblem::Keys(one_line(&error)))?;
+    let job = resolve::resolve(section, zones)?;
+    let identity = (job.definition.tenant.clone(), job.definition.name.clone());
+    if seen.insert(identity) { Ok(job) } else { Err(JobProblem::Duplicate) }
+}
+
+fn syntax(file: &str, text: &str, error: &toml::de::Error) -> JobsFileError {
+    let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    JobsFileError::Syntax { file: file.to_owned(), line: line_of(text, error), problem }
+}
+
+/// The line of `text`, from 1, that an error of its parser is about.
+pub(crate) fn line_of(text: &str, error: &toml::de::Error) -> usize {
+    let end = error.span().map_or(0, |span| span.start);
+    1 + text.get(..end).unwrap_or(text).matches('\n').count()
+}
+
+/// What the parser says, the key included, without line breaks.
+fn one_line(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,69 @@
+//! A `[[job]]` table as it is written: every key that there is, in the words of the file.
+//!
+//! Deliberately absent: what the values mean; `resolve` says that.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::value::Datetime;
+
+/// One `[[job]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JobSection {
+    pub name: String,
+    pub tenant: Option<String>,
+    pub handler: Option<String>,
+    pub payload: Option<String>,
+
+    pub command: Option<Vec<String>>,
+    pub env: Option<BTreeMap<String, String>>,
+    pub clean_env: Option<bool>,
+    pub stdin: Option<String>,
+    pub dir: Option<String>,
+    pub user: Option<String>,
+    pub output_bytes_max: Option<u32>,
+
+    pub cron: Option<String>,
+    pub zone: Option<String>,
+    pub every: Option<String>,
+    pub at: Option<Time>,
+    pub after: Option<String>,
+
+    pub pool: Option<String>,
+    pub priority: Option<String>,
+    pub retry: Option<RetrySection>,
+    pub timeout: Option<String>,
+    pub heartbeat: Option<String>,
+    pub misfire: Option<String>,
+    pub overlap: Option<String>,
+    pub paused: Option<bool>,
+}
+
+/// `retry` of a job; what is absent keeps its default.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetrySection {
+    pub attempts_max: Option<u16>,
+    pub initial: Option<String>,
+    pub multiplier: Option<f64>,
+    pub max: Option<String>,
+    pub jitter_percent: Option<u8>,
+}
+
+/// A point in time, in TOML's own notation or as a text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Time {
+    Native(Datetime),
+    Text(String),
+}
+
+impl Time {
+    /// As RFC 3339, if that is what was written.
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Native(time) => time.to_string(),
+            Self::Text(text) => text,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Claims about jobs files, good and bad.
+
+use super::*;
+use std::time::Duration;
+use tickwheel_client::{Priority, RetryPolicy, Schedule, Timestamp};
+
+/// The jobs of a file, or its errors as they are shown.
+fn check(text: &str) -> Result<Vec<FileJob>, Vec<String>> {
+    parse(text, "jobs.toml").map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+fn one(body: &str) -> FileJob {
+    let mut jobs =
+        check(&format!("[[job]]\nname = \"a\"\n{body}")).unwrap_or_else(|errors| panic!("{body}: {errors:?}"));
+    assert_eq!(jobs.len(), 1);
+    jobs.remove(0)
+}
+
+#[track_caller]
+fn refused(body: &str, expected: &str) {
+    let errors = check(&format!("[[job]]\nname = \"a\"\n{body}")).expect_err(body);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0], format!("jobs.toml: job \"a\": {expected}"), "{body}");
+}
+
+#[test]
+fn every_key_has_its_meaning() {
+    let job = one(r#"
+        tenant = "acme"
+        handler = "report"
+        payload = "weekly"
+        cron = "30 2 * * *"
+        zone = "Europe/Berlin"
+        pool = "high"
+        priority = "P0"
+        retry = { attempts_max = 7, initial = "2s", multiplier = 1.5, max = "1m", jitter_percent = 0 }
+        timeout = "90s"
+        heartbeat = "5s"
+        misfire = "fire-once"
+        overlap = "skip"
+        paused = true
+    "#);
+    let definition = &job.definition;
+    assert_eq!((&*definition.name, &*definition.tenant), ("a", "acme"));
+    assert_eq!((&*definition.handler, &*definition.payload), ("report", &b"weekly"[..]));
+    let zone = "Europe/Berlin".to_owned();
+    assert_eq!(definition.schedule, Schedule::Cron { expression: "30 2 * * *".to_owned(), zone });
+    assert_eq!((&*definition.pool, definition.priority), ("high", Priority::P0));
+    let retry = RetryPolicy {
+        attempts_max: 7,
+        initial_ms: 2_000,
+        multiplier_milli: 1_500,
+        delay_ms_max: 60_000,
+        jitter_percent: 0,
+    };
+    assert_eq!(definition.retry, retry);
+    assert_eq!(definition.start_to_close, Some(Duration::from_secs(90)));
+    assert_eq!(definition.heartbeat, Some(Duration::from_secs(5)));
+    assert_eq!((job.paused, definition.paused), (Some(true), true));
+}
+
+#[test]
+fn what_is_absent_keeps_the_protocols_default() {
+    let job = one("handler = \"h\"\nevery = \"1s\"");
+    let plain = tickwheel_client::JobBuilder::new("a").handler("h").every(Duration::from_secs(1));
+    assert_eq!(job.definition, *plain.definition());
+    assert_eq!(job.paused, None);
+}
+
+#[test]
+fn each_schedule_can_be_written() {
+    let at = Schedule::Once { at: Timestamp::from_secs(1_893_456_000) };
+    for (text, expected) in [
+        ("every = \"1m 30s\"", Schedule::Interval { every: Duration::from_secs(90), anchor: None }),
+        ("after = \"0s\"", Schedule::After { delay: Duration::ZERO }),
+        ("at = \"2030-01-01T01:00:00+01:00\"", at.clone()),
+        ("at = 2030-01-01T00:00:00Z", at),
+        ("cron = \"@daily\"", Schedule::Cron { expression: "@daily".to_owned(), zone: "UTC".to_owned() }),
+    ] {
+        assert_eq!(one(&format!("handler = \"h\"\n{text}")).definition.schedule, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_command_becomes_a_payload_for_the_worker() {
+    let job = one(r#"
+        every = "1s"
+        command = ["/bin/cat", "-"]
+        env = { A = "1" }
+        clean_env = true
+        stdin = "in"
+        dir = "/tmp"
+        user = "nobody"
+        output_bytes_max = 100
+    "#);
+    assert_eq!(job.definition.handler, crate::command_worker::HANDLER);
+    let payload: serde_json::Value = serde_json::from_slice(&job.definition.payload).expect("it is JSON");
+    let expected = serde_json::json!({
+        "argv": ["/bin/cat", "-"], "env": {"A": "1"}, "clean_env": true, "stdin": "in", "dir": "/tmp", "user": "nobody",
+        "output_bytes_max": 100,
+    });
+    assert_eq!(payload, expected);
+}
+
+#[test]
+fn an_unknown_key_is_named() {
+    for (body, key) in [
+        ("every = \"1s\"\nhandler = \"h\"\nshcedule = 1", "`shcedule`"),
+        ("every = \"1s\"\nhandler = \"h\"\nretry = { attempts = 1 }", "`attempts`"),
+    ] {
+        let errors = check(&format!("[[job]]\nname = \"a\"\n{body}")).expect_err(body);
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].starts_with("jobs.toml: job \"a\": unknown field ") && errors[0].contains(key), "{errors:?}");
+        assert!(!errors[0].contains('\n'), "{errors:?}");
+    }
+    let errors = check("[[jobs]]\nname = \"a\"").expect_err("there is no such table");
+    assert!(errors[0].contains("`jobs`"), "{errors:?}");
+}
+
+#[test]
+fn a_value_of_another_type_names_its_key() {
+    for (body, key) in [("every = 15\nhandler = \"h\"", "every"), ("every = \"1s\"\ncommand = \"date\"", "command")] {
+        let errors = check(&format!("[[job]]\nname = \"a\"\n{body}")).expect_err(body);
+        assert!(errors[0].contains("job \"a\"") && errors[0].contains(key), "{errors:?}");
+    }
+}
+
+#[test]
+fn what_means_nothing_is_refused_with_its_key() {
+    refused("handler = \"h\"", "exactly one of `cron`, `every`, `at` and `after` must be given, not 0");
+    refused(
+        "handler = \"h\"\nevery = \"1s\"\nafter = \"1s\"",
+        "exactly one of `cron`, `every`, `at` and `after` must be given, not 2",
+    );
+    refused("every = \"1s\"", "`command` (a program with its arguments) or `handler` is missing");
+    refused("every = \"1s\"\ncommand = []", "`command`: the program is missing");
+    refused("every = \"1s\"\nhandler = \"h\"\nstdin = \"x\"", "`stdin` is of use only with `command`");
+    refused("every = \"1s\"\nhandler = \"h\"\nzone = \"UTC\"", "`zone` is of use only with `cron`");
+    refused("every = \"1s\"\ncommand = [\"x\"]\npayload = \"y\"", "`payload` cannot be given with `command`");
+    refused("handler = \"h\"\nevery = \"1us\"", "`every`: \"1us\" is shorter than 1 ms");
+    refused("handler = \"h\"\nafter = \"5300w\"", "`after`: \"5300w\" is longer than 100 years");
+    refused(
+        "handler = \"h\"\nevery = \"1s\"\ntimeout = \"0s\"",
+        "`timeout`: \"0s\" is not from 1 ms to 49 days; for no limit write \"none\"",
+    );
+    refused(
+        "handler = \"h\"\nevery = \"1s\"\nretry = { max = \"50 days\" }",
+        "`retry.max`: \"50 days\" is longer than 49 days",
+    );
+    refused(
+        "handler = \"h\"\nevery = \"1s\"\nretry = { multiplier = 0.5 }",
+        "`retry.multiplier`: 0.5 is not from 1.0 to 10.0",
+    );
+    refused(
+        "handler = \"h\"\nevery = \"1s\"\npriority = \"P9\"",
+        "`priority`: \"P9\" is unknown; allowed are P0, P1, P2",
+    );
+    refused(
+        "handler = \"h\"\nevery = \"1s\"\noverlap = \"allow\"",
+        "`overlap`: \"allow\" is unknown; allowed are skip",
+    );
+    refused(
+        "handler = \"h\"\ncron = \"@daily\"\nzone = \"Europe/Atlantis\"",
+        "`zone`: unknown time zone `Europe/Atlantis`; use an IANA name such as `Europe/Berlin` or `UTC`",
+    );
+    refused(
+        "handler = \"h\"\ncron = \"@reboot\"",
+        "`cron`: `@reboot` names an event, not a time, and cannot be scheduled",
+    );
+    let time = "is not a time since 1970 with an offset, such as 2030-01-31T09:00:00Z";
+    refused("handler = \"h\"\nat = 2030-01-01", &format!("`at`: \"2030-01-01\" {time}"));
+    refused("handler = \"h\"\nat = \"2030-01-01T00:00:00\"", &format!("`at`: \"2030-01-01T00:00:00\" {time}"));
+    refused(
+        "handler = \"h\"\nevery = \"1s\"\nretry = { attempts_max = 0 }",
+        "`attempts_max` is 0; allowed are 1 to 1000",
+    );
+    let long = "x".repeat(65);
+    refused(&format!("handler = \"h\"\nevery = \"1s\"\npool = \"{long}\""), "`pool` has 65 bytes; allowed are 1 to 64");
+}
+
+#[test]
+fn every_wrong_job_is_told_and_none_is_applied() {
+    let text =
+        "[[job]]\nname = \"good\"\nhandler = \"h\"\nevery = \"1s\"\n[[job]]\nhandler = \"h\"\n[[job]]\nname = \"b\"\n";
+    let errors = check(text).expect_err("two are wrong");
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("job number 2") && errors[0].contains("`name`"), "{errors:?}");
+    assert!(errors[1].contains("job \"b\""), "{errors:?}");
+}
+
+#[test]
+fn a_name_stands_once_per_tenant() {
+    let job = |tenant: &str| format!("[[job]]\nname = \"a\"\nhandler = \"h\"\nevery = \"1s\"\n{tenant}\n");
+    let errors = check(&format!("{}{}", job(""), job(""))).expect_err("twice");
+    assert_eq!(errors, ["jobs.toml: job \"a\": stands twice in the file; names are unique in a tenant"]);
+    assert_eq!(check(&format!("{}{}", job("tenant = \"x\""), job("tenant = \"y\""))).expect("two tenants").len(), 2);
+}
+
+#[test]
+fn a_syntax_error_names_its_line() {
+    let errors = check("[[job]]\nname = \"a\"\nevery = \n").expect_err("no value");
+    assert!(errors[0].starts_with("jobs.toml:3: "), "{errors:?}");
+}
+
+#[test]
+fn the_example_is_valid() {
+    let jobs = parse(include_str!("../../../examples/jobs.toml"), "examples/jobs.toml").expect("it is valid");
+    assert!(jobs.len() >= 5);
+}
