@@ -71,6 +71,14 @@ impl Partition {
         record.is(Flag::TRIGGERED).then_some(Ready::Triggered)
     }
 
+    /// The next firing that will be skipped because an execution is in flight; [`Timestamp::MAX`]: none.
+    #[inline]
+    pub(crate) fn skips_from(&self, slot: u32) -> Timestamp {
+        let record = self.table.record(slot);
+        let skips = record.execution != NONE && !record.is(Flag::PAUSED);
+        if skips { record.next_fire() } else { Timestamp::MAX }
+    }
+
     /// From the job's due firing to the first after `now`.
     #[inline]
     pub(super) fn progress(&mut self, slot: u32, turn: &mut Turn<'_>) -> Progress {

@@ -227,7 +227,10 @@ mod tests {
             let mut fresh = Rhythm::new(timing.clone());
             let expected = fresh.advance(secs(fire), secs(now), &mut zones);
             assert_eq!(kept.advance(secs(fire), secs(now), &mut zones), expected, "{fire} {now}");
-            assert_eq!(expected, Progress { missed: u32::try_from((now - fire) / 60).unwrap(), next: secs(now / 60 * 60 + 60) });
+            assert_eq!(
+                expected,
+                Progress { missed: u32::try_from((now - fire) / 60).unwrap(), next: secs(now / 60 * 60 + 60) }
+            );
         }
     }
 

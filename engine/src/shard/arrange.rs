@@ -78,7 +78,11 @@ impl Shard {
                 Outlook::Gone => return self.disarm(id, slot),
                 Outlook::Ready => {
                     self.disarm(id, slot);
-                    return self.enqueue(id, slot);
+                    if !self.enqueue(id, slot) {
+                        return self.arm(id, slot, self.now.wall.saturating_add(QUEUE_FULL_RETRY));
+                    }
+                    // While another attempt waits for a worker, firings still come due, and are skipped.
+                    return self.arm(id, slot, self.owned(id).partition.skips_from(slot));
                 }
                 Outlook::Wait(at) => return self.arm(id, slot, at),
                 Outlook::SkipDue => {
@@ -118,22 +122,20 @@ impl Shard {
         }
     }
 
-    /// Puts the job's key into the ready queue, unless it is there.
+    /// Puts the job's key into the ready queue, unless it is there. False if the queue is full.
     #[inline]
-    fn enqueue(&mut self, id: PartitionId, slot: u32) {
+    fn enqueue(&mut self, id: PartitionId, slot: u32) -> bool {
         let owned = self.partitions[usize::from(id.0)].as_deref_mut().expect("the caller has it");
         if owned.partition.slot(slot).is(Flag::QUEUED) {
-            return;
+            return true;
         }
         let entry = owned.partition.policy_entry(slot);
         let directory = &self.config.directory;
         let pool = *entry.pool.get_or_insert_with(|| directory.pool_or_default(&entry.policy.pool));
         let class = Class { pool, priority: entry.policy.priority, tenant: entry.policy.tenant };
-        if self.dispatcher.enqueue(ReadyKey(key_of(id, slot)), class).is_ok() {
-            owned.partition.volatile(slot).set(Flag::QUEUED, true);
-        } else {
-            self.arm(id, slot, self.now.wall.saturating_add(QUEUE_FULL_RETRY));
-        }
+        let queued = self.dispatcher.enqueue(ReadyKey(key_of(id, slot)), class).is_ok();
+        owned.partition.volatile(slot).set(Flag::QUEUED, queued);
+        queued
     }
 
     /// Arms a job of a partition that was just adopted; what is due is left to the wheel, so that adoption decides nothing.

@@ -16,7 +16,7 @@ use tickwheel_wire::{
     },
     job::{JobSpec, JobSpecError},
     limits::IDEMPOTENCY_KEY_BYTES_MAX,
-    partition_of,
+    name_hash, partition_of,
 };
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -112,7 +112,7 @@ impl Shard {
             spec_bytes: request.spec,
             mode: request.mode,
             expected_revision: request.expected_revision,
-            idempotency_key: key_hash(tenant, request.idempotency_key),
+            idempotency_key: key_hash(&spec, request.idempotency_key),
             idempotency_window: Duration::from_millis(window_ms.into()),
         };
         let submitted = self.decide(id, effects, |partition, turn| partition.submit(&submission, turn));
@@ -283,9 +283,10 @@ impl Shard {
     }
 }
 
-/// The hash by which a tenant's key is remembered; 0 for none.
-fn key_hash(tenant: TenantId, key: &[u8]) -> u128 {
-    if key.is_empty() { 0 } else { xxh3_128_with_seed(key, u64::from(tenant.0)).max(1) }
+/// The hash by which a key is remembered; 0 for none. Keys are compared among submissions of the same job name: those of
+/// different names may live in different partitions, so nothing is promised across names.
+fn key_hash(spec: &JobSpec<'_>, key: &[u8]) -> u128 {
+    if key.is_empty() { 0 } else { xxh3_128_with_seed(key, name_hash(spec.tenant, spec.name)).max(1) }
 }
 
 pub(super) fn unknown_job() -> Denial {

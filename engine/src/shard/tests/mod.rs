@@ -2,3 +2,5 @@
 
 mod claims;
 mod harness;
+mod model;
+mod properties;

@@ -1,0 +1,465 @@
+//! A plain, slow model of what a shard does with jobs: one worker with slots for all, no wheel, no queues, no events. At each step every
+//! job is looked at. Written from the rules, not from the code.
+
+use std::collections::BTreeMap;
+use tickwheel_wire::{JobId, frame::request::ExecutionState};
+
+pub const SECOND: u64 = 1_000_000;
+const REATTACH: u64 = 5 * SECOND;
+const GRACE: u64 = 30 * SECOND;
+const DAY: u64 = 86_400 * SECOND;
+
+/// When a job fires; times in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Every { every: u64, anchor: u64 },
+    Once { at: u64 },
+}
+
+impl When {
+    /// The first firing after `time`, by counting up from the anchor.
+    fn first_after(self, time: u64) -> Option<u64> {
+        match self {
+            Self::Once { at } => Some(at),
+            Self::Every { every, anchor } => {
+                let mut fire = anchor;
+                while fire <= time {
+                    fire += every;
+                }
+                Some(fire)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    pub when: When,
+    pub paused: bool,
+    pub attempts_max: u16,
+    pub timeout: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    pub attempt: u16,
+    pub scheduled: u64,
+    pub running: bool,
+    pub retry_at: u64,
+    deadline: u64,
+    cancelling: bool,
+    claimed: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub id: JobId,
+    pub definition: Definition,
+    pub revision: u64,
+    pub paused: bool,
+    pub next: Option<u64>,
+    pub trigger: Option<u64>,
+    pub sequence: u64,
+    pub token: u64,
+    pub flight: Option<InFlight>,
+    pub last: ExecutionState,
+    finished: Option<u64>,
+    reported: bool,
+}
+
+/// An attempt that should have been sent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sent {
+    pub name: String,
+    pub sequence: u64,
+    pub token: u64,
+    pub attempt: u16,
+    pub scheduled: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worker {
+    Up { claims_until: u64 },
+    Away { until: u64 },
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Success,
+    Failure,
+    FailureForGood,
+    CancelledByWorker,
+    TimedOut,
+    Lost,
+    Undelivered,
+}
+
+/// What a request should be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    Ok,
+    AlreadyExists,
+    RevisionConflict,
+    IdempotencyConflict,
+    UnknownJob,
+    OverlapSkipped,
+    UnknownExecution,
+}
+
+pub struct Model {
+    pub time: u64,
+    pub jobs: BTreeMap<String, Job>,
+    pub worker: Worker,
+    pub sent: Vec<Sent>,
+    pub fired: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    pub dead: u64,
+    pub skipped: u64,
+    pub misfired: u64,
+    /// By name and key: the submission, the answer, and until when it holds.
+    pub keys: BTreeMap<(String, u8), (Definition, JobId, u64, u64)>,
+}
+
+impl Model {
+    pub fn new(time: u64) -> Self {
+        Self {
+            time,
+            jobs: BTreeMap::new(),
+            worker: Worker::Unknown,
+            sent: Vec::new(),
+            fired: 0,
+            succeeded: 0,
+            failed: 0,
+            cancelled: 0,
+            dead: 0,
+            skipped: 0,
+            misfired: 0,
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// What a submission should be answered; the caller reports what came of it with [`Model::submitted`].
+    pub fn submit(
+        &self,
+        name: &str,
+        definition: &Definition,
+        upsert: bool,
+        revision: u64,
+        key: Option<u8>,
+    ) -> Expected {
+        if let Some((first, ..)) = self.known(name, key) {
+            return if first == definition { Expected::Ok } else { Expected::IdempotencyConflict };
+        }
+        let found = self.jobs.get(name).map_or(0, |job| job.revision);
+        match (upsert, found) {
+            (false, 1..) => Expected::AlreadyExists,
+            (true, found) if revision != 0 && revision != found => Expected::RevisionConflict,
+            _ => Expected::Ok,
+        }
+    }
+
+    fn known(&self, name: &str, key: Option<u8>) -> Option<&(Definition, JobId, u64, u64)> {
+        let first = self.keys.get(&(name.to_owned(), key?))?;
+        Some(first).filter(|(.., until)| *until > self.time)
+    }
+
+    /// Takes a submission in that was accepted with this id.
+    pub fn submitted(&mut self, name: &str, definition: &Definition, key: Option<u8>, id: JobId) -> u64 {
+        if let Some((_, first, revision, _)) = self.known(name, key) {
+            assert_eq!(*first, id);
+            return *revision;
+        }
+        let next = definition.when.first_after(self.time);
+        let job = self.jobs.entry(name.to_owned()).or_insert_with(|| Job {
+            id,
+            definition: definition.clone(),
+            revision: 0,
+            paused: false,
+            next: None,
+            trigger: None,
+            sequence: 0,
+            token: 0,
+            flight: None,
+            last: ExecutionState::None,
+            finished: None,
+            reported: false,
+        });
+        assert_eq!(job.id, id);
+        job.definition = definition.clone();
+        job.revision += 1;
+        (job.paused, job.next, job.finished) = (definition.paused, next, None);
+        let revision = job.revision;
+        if let Some(key) = key {
+            self.keys.insert((name.to_owned(), key), (definition.clone(), id, revision, self.time + DAY));
+        }
+        revision
+    }
+
+    pub fn pause(&mut self, name: &str) -> Expected {
+        let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
+        job.paused = true;
+        Expected::Ok
+    }
+
+    pub fn resume(&mut self, name: &str) -> Expected {
+        let time = self.time;
+        let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
+        let missed = job.paused && job.next.is_some_and(|next| next <= time);
+        job.paused = false;
+        if missed && matches!(job.definition.when, When::Every { .. }) {
+            job.next = job.definition.when.first_after(time);
+        }
+        Expected::Ok
+    }
+
+    pub fn trigger(&mut self, name: &str) -> Expected {
+        let time = self.time;
+        let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
+        if job.flight.is_some() || job.trigger.is_some() {
+            return Expected::OverlapSkipped;
+        }
+        job.trigger = Some(time);
+        job.finished = None;
+        Expected::Ok
+    }
+
+    pub fn delete(&mut self, name: &str) -> Expected {
+        if self.jobs.remove(name).is_some() { Expected::Ok } else { Expected::UnknownJob }
+    }
+
+    pub fn cancel(&mut self, name: &str, sequence: u64) -> Expected {
+        let time = self.time;
+        let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
+        match &mut job.flight {
+            Some(_) if job.sequence != sequence => return Expected::UnknownExecution,
+            Some(flight) if flight.running => {
+                flight.cancelling = true;
+                flight.deadline = flight.deadline.min(time + GRACE);
+                return Expected::Ok;
+            }
+            Some(_) => job.flight = None,
+            None => {
+                let due = !job.paused && job.next.is_some_and(|next| next <= time);
+                if job.sequence + 1 != sequence || !(due || job.trigger.is_some()) {
+                    return Expected::UnknownExecution;
+                }
+                job.sequence += 1;
+                if due {
+                    job.next = match job.definition.when {
+                        When::Every { .. } => job.definition.when.first_after(time),
+                        When::Once { .. } => None,
+                    };
+                } else {
+                    job.trigger = None;
+                }
+            }
+        }
+        job.last = ExecutionState::Cancelled;
+        self.cancelled += 1;
+        Expected::Ok
+    }
+
+    /// Whether a report counts; `None`: it is a repetition.
+    pub fn complete(&mut self, id: JobId, token: u64, ending: Ending, own: bool) -> Option<bool> {
+        let Some((name, job)) = self.jobs.iter().find(|(_, job)| job.id == id) else { return Some(false) };
+        let running = job.flight.as_ref().is_some_and(|flight| flight.running);
+        if running && job.token == token && own {
+            let name = name.clone();
+            self.end(&name, ending);
+            return Some(true);
+        }
+        let newest_ended = if running { job.token - 1 } else { job.token };
+        if job.reported && token == newest_ended { None } else { Some(false) }
+    }
+
+    fn end(&mut self, name: &str, ending: Ending) {
+        let time = self.time;
+        let job = self.jobs.get_mut(name).unwrap();
+        let flight = job.flight.as_mut().unwrap();
+        job.reported = !matches!(ending, Ending::Lost | Ending::Undelivered) && !(ending == Ending::TimedOut);
+        if ending == Ending::Success {
+            self.succeeded += 1;
+            job.last = ExecutionState::Succeeded;
+            job.flight = None;
+        } else if flight.cancelling || ending == Ending::CancelledByWorker {
+            self.cancelled += 1;
+            job.last = ExecutionState::Cancelled;
+            job.flight = None;
+        } else if ending == Ending::Undelivered {
+            (flight.running, flight.retry_at) = (false, time);
+            flight.attempt -= 1;
+        } else {
+            self.failed += 1;
+            if ending == Ending::FailureForGood || flight.attempt >= job.definition.attempts_max {
+                self.dead += 1;
+                job.last = match ending {
+                    Ending::TimedOut => ExecutionState::TimedOut,
+                    Ending::Lost => ExecutionState::WorkerLost,
+                    _ => ExecutionState::Failed,
+                };
+                job.flight = None;
+            } else {
+                let delay = SECOND << (flight.attempt - 1);
+                (flight.running, flight.retry_at) = (false, time + delay);
+            }
+        }
+    }
+
+    pub fn attach(&mut self) {
+        self.worker = Worker::Up { claims_until: self.time + REATTACH };
+        for flight in self.jobs.values_mut().filter_map(|job| job.flight.as_mut()) {
+            flight.claimed = false;
+        }
+    }
+
+    /// Whether the worker keeps the attempt.
+    pub fn claim(&mut self, id: JobId, token: u64) -> bool {
+        let job = self.jobs.values_mut().find(|job| job.id == id && job.token == token);
+        let flight = job.and_then(|job| job.flight.as_mut()).filter(|flight| flight.running);
+        match flight {
+            Some(flight) => {
+                flight.claimed = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub fn detach(&mut self) {
+        self.worker = Worker::Away { until: self.time + REATTACH };
+    }
+
+    /// The server restarts: limits begin again, the worker is away if it runs something.
+    pub fn restart(&mut self) {
+        let mut running = false;
+        for job in self.jobs.values_mut() {
+            let Some(flight) = job.flight.as_mut().filter(|flight| flight.running) else { continue };
+            running = true;
+            flight.claimed = false;
+            flight.deadline = self.time + job.definition.timeout.min(if flight.cancelling { GRACE } else { u64::MAX });
+        }
+        self.worker = if running { Worker::Away { until: self.time + REATTACH } } else { Worker::Unknown };
+    }
+
+    /// Lets everything happen that is due now.
+    pub fn settle(&mut self) {
+        let names: Vec<String> = self.jobs.keys().cloned().collect();
+        for name in &names {
+            self.skip(name);
+            let overdue =
+                self.jobs[name].flight.as_ref().is_some_and(|flight| flight.running && flight.deadline <= self.time);
+            if overdue {
+                self.end(name, Ending::TimedOut);
+            }
+        }
+        for name in &names {
+            self.lose(name);
+        }
+        if matches!(self.worker, Worker::Away { until } if until <= self.time) {
+            self.worker = Worker::Unknown;
+        }
+        for name in &names {
+            self.dispatch(name);
+        }
+        for name in &names {
+            self.finish(name);
+        }
+    }
+
+    fn skip(&mut self, name: &str) {
+        let job = self.jobs.get_mut(name).unwrap();
+        if job.flight.is_none() || job.paused {
+            return;
+        }
+        while let Some(next) = job.next.filter(|next| *next <= self.time) {
+            self.skipped += 1;
+            job.next = following(job.definition.when, next);
+        }
+    }
+
+    fn lose(&mut self, name: &str) {
+        let Some(flight) = self.jobs[name].flight.as_ref().filter(|flight| flight.running) else { return };
+        match self.worker {
+            Worker::Away { until } if until <= self.time => self.end(name, Ending::Lost),
+            Worker::Up { claims_until } if claims_until <= self.time && !flight.claimed => {
+                self.end(name, Ending::Undelivered);
+            }
+            _ => {}
+        }
+    }
+
+    fn dispatch(&mut self, name: &str) {
+        let time = self.time;
+        if !matches!(self.worker, Worker::Up { .. }) {
+            return;
+        }
+        let job = self.jobs.get_mut(name).unwrap();
+        let deadline = time + job.definition.timeout;
+        if let Some(flight) = &mut job.flight {
+            if flight.running || flight.retry_at > time {
+                return;
+            }
+            flight.attempt += 1;
+            (flight.running, flight.claimed, flight.deadline) = (true, true, deadline);
+        } else {
+            let scheduled = match (job.next.filter(|next| !job.paused && *next <= time), job.trigger) {
+                (Some(next), _) => {
+                    job.next = following(job.definition.when, next);
+                    while let Some(missed) = job.next.filter(|next| *next <= time) {
+                        self.misfired += 1;
+                        job.next = following(job.definition.when, missed);
+                    }
+                    next
+                }
+                (None, Some(asked)) => {
+                    job.trigger = None;
+                    asked
+                }
+                (None, None) => return,
+            };
+            job.sequence += 1;
+            self.fired += 1;
+            job.flight = Some(InFlight {
+                attempt: 1,
+                scheduled,
+                running: true,
+                retry_at: 0,
+                deadline,
+                cancelling: false,
+                claimed: true,
+            });
+        }
+        job.token += 1;
+        let flight = job.flight.as_ref().unwrap();
+        self.sent.push(Sent {
+            name: name.to_owned(),
+            sequence: job.sequence,
+            token: job.token,
+            attempt: flight.attempt,
+            scheduled: flight.scheduled,
+        });
+    }
+
+    fn finish(&mut self, name: &str) {
+        let time = self.time;
+        let job = self.jobs.get_mut(name).unwrap();
+        let idle = job.flight.is_none() && job.trigger.is_none() && job.next.is_none();
+        let finished = *job.finished.get_or_insert(time);
+        if !idle {
+            job.finished = None;
+        } else if finished + DAY <= time {
+            self.jobs.remove(name);
+        }
+    }
+}
+
+/// The firing after one of a schedule.
+fn following(when: When, fire: u64) -> Option<u64> {
+    match when {
+        When::Every { every, .. } => Some(fire + every),
+        When::Once { .. } => None,
+    }
+}
