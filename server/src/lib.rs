@@ -4,7 +4,9 @@
 //! the log means (storage).
 
 pub mod certificates;
+pub mod command_worker;
 pub mod config;
+pub mod crontab;
 pub mod data_directory;
 pub mod fatal;
 pub mod node;
