@@ -216,10 +216,11 @@ impl Shard {
             self.purge_wheel();
         }
         let outbox = &mut self.outbox;
-        self.dispatcher.settle(|peer, message| {
+        let may_rest = self.dispatcher.settle(|peer, message| {
             outbox.push_back((peer, PeerMessage::Loan(message)));
             true
         });
+        self.unfinished |= !may_rest && self.gate == Gate::Open;
     }
 
     /// When to call [`Shard::fire`] again at the latest; `None`: nothing waits for time.
