@@ -4,11 +4,13 @@
 //! the log means (storage).
 
 pub mod certificates;
+pub mod cli;
 pub mod command_worker;
 pub mod config;
 pub mod crontab;
 pub mod data_directory;
 pub mod fatal;
+pub mod jobs_file;
 pub mod node;
 pub mod runtime;
 pub mod shard;

@@ -1,2 +1,11 @@
 //! The `tickwheel` binary.
-fn main() {}
+
+use std::process::ExitCode;
+use tickwheel_server::{cli, runtime::allocations::CountingAllocator};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -68,7 +68,6 @@ impl From<RequestError> for CliError {
     fn from(error: RequestError) -> Self {
         let remedy = match error.refusal_code() {
             Some(RefusalCode::UnknownJob) => "`tickwheel job list` shows the jobs",
-            Some(RefusalCode::UnknownExecution) => "`tickwheel execution list` shows those that are remembered",
             Some(RefusalCode::UnknownTenant) => "tenants stand in the server's configuration, as [[tenant]]",
             Some(RefusalCode::WrongRole | RefusalCode::Forbidden) => "use another certificate with --cert",
             Some(RefusalCode::Overloaded | RefusalCode::Draining) => "try again later",

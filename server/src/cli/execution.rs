@@ -12,7 +12,8 @@ use super::{
 };
 use std::cmp::Reverse;
 use tickwheel_client::{
-    Execution, ExecutionFilter, ExecutionId, ExecutionState, FireSequence, JobId, PartitionId, Transition,
+    Execution, ExecutionFilter, ExecutionId, ExecutionState, FireSequence, JobId, PartitionId, RefusalCode,
+    RequestError, Transition,
 };
 use tickwheel_wire::PartitionCount;
 
@@ -112,7 +113,9 @@ fn dash_if_empty(text: &str) -> String {
 
 fn get(arguments: &ExecutionGetArguments) -> Result<(), CliError> {
     let id = parse_id(&arguments.id)?;
-    let execution = with_client(&arguments.connection, async |client| Ok(client.execution(id).await?))?;
+    let execution = with_client(&arguments.connection, async |client| {
+        client.execution(id).await.map_err(|error| unknown(error, id))
+    })?;
     if arguments.output.output == OutputFormat::Json {
         return output::json(&ExecutionRow::from(&execution));
     }
@@ -137,9 +140,19 @@ fn get(arguments: &ExecutionGetArguments) -> Result<(), CliError> {
     output::write(&format!("\n{}\n", text.trim_end()))
 }
 
+/// Without its job the server cannot tell an execution that it has forgotten from one that never was.
+fn unknown(error: RequestError, id: ExecutionId) -> CliError {
+    match error.refusal_code() {
+        Some(RefusalCode::UnknownJob | RefusalCode::UnknownExecution) => CliError::Failed(format!(
+            "unknown-execution: {id} is not remembered; `tickwheel execution list` shows those that are"
+        )),
+        _ => error.into(),
+    }
+}
+
 fn cancel(arguments: &ExecutionCancelArguments) -> Result<(), CliError> {
     let id = parse_id(&arguments.id)?;
-    with_client(&arguments.connection, async |client| Ok(client.cancel(id).await?))?;
+    with_client(&arguments.connection, async |client| client.cancel(id).await.map_err(|error| unknown(error, id)))?;
     output::write(&format!("{id} is to be cancelled; `tickwheel execution get {id}` shows what became of it\n"))
 }
 

@@ -86,7 +86,10 @@ fn read_file(path: &Path) -> Result<ConfigurationFile, Fatal> {
     let wrong = |problem: String| Fatal::Configuration(format!("{}{problem}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| wrong(format!(": {error}")))?;
     ConfigurationFile::parse(&text).map_err(|error| match error {
-        FileError::Parse(error) => wrong(format!(":{}: {}", jobs_file::line_of(&text, &error), error.message())),
+        FileError::Parse(error) => {
+            let (line, problem) = jobs_file::located(&text, &error);
+            wrong(format!(":{line}: {problem}"))
+        }
         other => wrong(format!(": {other}")),
     })
 }

@@ -40,6 +40,8 @@ use toml::{Table, Value};
 
 /// Longest jobs file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
+/// How much of a wrong line an error repeats.
+const QUOTE_CHARS_MAX: usize = 64;
 
 /// A job of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,14 +168,18 @@ fn job(table: Table, zones: &mut Zones, seen: &mut HashSet<(String, String)>) ->
 }
 
 fn syntax(file: &str, text: &str, error: &toml::de::Error) -> JobsFileError {
-    let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-    JobsFileError::Syntax { file: file.to_owned(), line: line_of(text, error), problem }
+    let (line, problem) = located(text, error);
+    JobsFileError::Syntax { file: file.to_owned(), line, problem }
 }
 
-/// The line of `text`, from 1, that an error of its parser is about.
-pub(crate) fn line_of(text: &str, error: &toml::de::Error) -> usize {
-    let end = error.span().map_or(0, |span| span.start);
-    1 + text.get(..end).unwrap_or(text).matches('\n').count()
+/// The line of `text`, from 1, that an error of its parser is about, and what is wrong there.
+pub(crate) fn located(text: &str, error: &toml::de::Error) -> (usize, String) {
+    let at = error.span().map_or(0, |span| span.start);
+    let index = text.get(..at).unwrap_or(text).matches('\n').count();
+    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    let written: String = text.lines().nth(index).unwrap_or_default().trim().chars().take(QUOTE_CHARS_MAX).collect();
+    let problem = if written.is_empty() { message } else { format!("{message}, in `{written}`") };
+    (index + 1, problem)
 }
 
 /// What the parser says, the key included, without line breaks.
