@@ -140,7 +140,7 @@ impl Group {
         let mut group = Self { leader: Some(command.spawn()?), ended: None };
         // This side's copies of the command's ends; with them open, the output would never end.
         drop(command);
-        group.ended = Some(AsyncFd::register(sys::process_descriptor(group.id())?)?);
+        group.ended = Some(sys::process_descriptor(group.id())?);
         Ok((group, Pipes { stdin, output }))
     }
 

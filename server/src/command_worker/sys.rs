@@ -15,6 +15,7 @@ use std::{
     process::Command,
     ptr,
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// First size of the buffer for an account's texts, and the size at which looking it up is given up, in bytes.
 const ACCOUNT_BYTES: usize = 1 << 10;
@@ -37,7 +38,10 @@ pub(super) fn signal_group(leader: u32, signal: libc::c_int) -> io::Result<()> {
 }
 
 /// A descriptor that becomes readable when the child process ends. The process must not have been reaped.
-pub(super) fn process_descriptor(process: u32) -> io::Result<OwnedFd> {
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub(super) fn process_descriptor(process: u32) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: `pidfd_open` takes no pointers.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
     if descriptor < 0 {
@@ -45,7 +49,9 @@ pub(super) fn process_descriptor(process: u32) -> io::Result<OwnedFd> {
     }
     let descriptor = libc::c_int::try_from(descriptor).map_err(io::Error::other)?;
     // SAFETY: the descriptor was just opened and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // SAFETY: the `AsyncFd` owns the descriptor, and nobody replaces or closes it in there.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// The user as whom this process acts.
