@@ -26,6 +26,9 @@ use tokio::time::Instant;
 const OVERLOADED_DELAY: Duration = Duration::from_millis(100);
 /// Signs of life per heartbeat time-out.
 const HEARTBEATS_PER_LIMIT: u32 = 3;
+/// Cancellations remembered that came before their dispatch, which travels on another lane. Most of the unknown ones concern
+/// attempts that have just gone; so at the bound all are forgotten.
+const EARLY_CANCELS_MAX: usize = 1024;
 /// Unacknowledged completions that a worker keeps at least before it stops starting.
 const UNACKNOWLEDGED_MIN: usize = 64;
 
@@ -75,6 +78,8 @@ pub(super) enum Admission {
     Admitted,
     /// It was held already.
     Known,
+    /// Its cancellation had overtaken it: its completion is to be sent.
+    Cancelled,
     /// The node sent far more than the capacity.
     Overflow,
 }
@@ -95,6 +100,8 @@ pub(super) struct Ledger {
     ready: [VecDeque<Key>; 3],
     /// Exactly the entries with a `wake_at`.
     wakes: BTreeSet<(Instant, Key)>,
+    /// Cancellations that came before their dispatch on the present session.
+    early_cancels: HashMap<Key, StopReason>,
     running_count: usize,
     done_count: usize,
 }
@@ -107,6 +114,7 @@ impl Ledger {
             entries: HashMap::new(),
             ready: Default::default(),
             wakes: BTreeSet::new(),
+            early_cancels: HashMap::new(),
             running_count: 0,
             done_count: 0,
         }
@@ -142,6 +150,10 @@ impl Ledger {
         self.ready[usize::from(attempt.priority().number())].push_back(key);
         let entry = Entry { attempt, stage: Stage::Waiting, confirmed: true, discarded: false, wake_at: None };
         self.entries.insert(key, entry);
+        if let Some(reason) = self.early_cancels.remove(&key) {
+            self.stop(key, reason);
+            return Admission::Cancelled;
+        }
         self.schedule_heartbeat(key, now);
         Admission::Admitted
     }
@@ -216,13 +228,22 @@ impl Ledger {
     }
 
     /// The node wants an attempt to stop. Gives the completion to send if it has not started.
+    ///
+    /// Whatever the reason, the attempt is reported in the end, since the node frees its slot by that; and a completion that was
+    /// not acknowledged stays, since the node that calls it stale may not have made it durable yet.
     pub fn cancel(&mut self, frame: &CancelAttempt) -> Option<(Lane, Complete<'_>)> {
         let key = Key { job: frame.job, token: frame.token };
-        let reason = StopReason::from(frame.reason);
-        if reason == StopReason::Superseded {
-            self.discard(key);
-            return None;
+        if self.knows(key) {
+            return self.stop(key, frame.reason.into());
         }
+        if self.early_cancels.len() >= EARLY_CANCELS_MAX {
+            self.early_cancels.clear();
+        }
+        self.early_cancels.insert(key, frame.reason.into());
+        None
+    }
+
+    fn stop(&mut self, key: Key, reason: StopReason) -> Option<(Lane, Complete<'_>)> {
         let entry = self.entries.get_mut(&key)?;
         match entry.stage {
             Stage::Done(_) => None,
@@ -263,6 +284,7 @@ impl Ledger {
     pub fn session_lost(&mut self) {
         self.ready.iter_mut().for_each(VecDeque::clear);
         self.wakes.clear();
+        self.early_cancels.clear();
         for entry in self.entries.values_mut() {
             entry.confirmed = false;
             entry.wake_at = None;
@@ -342,19 +364,16 @@ impl Ledger {
         complete(entry)
     }
 
-    /// The attempt is no longer this worker's: it leaves at once or, when it runs, as soon as it has stopped.
+    /// The node has no claim for the attempt: it leaves at once or, when it runs, as soon as it has stopped.
     fn discard(&mut self, key: Key) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         match entry.stage {
+            Stage::Done(_) => {}
             Stage::Waiting => self.remove(key),
             Stage::Running => {
                 entry.discarded = true;
                 entry.attempt.stop(StopReason::Superseded);
                 self.wake(key, None);
-            }
-            Stage::Done(_) => {
-                self.done_count -= 1;
-                self.remove(key);
             }
         }
     }
@@ -576,9 +595,29 @@ mod tests {
         assert_eq!(running.stop_reason(), Some(StopReason::Requested));
         let (_, frame) = ledger.cancel(&cancel(2, CancelReason::JobDeleted)).unwrap();
         assert_eq!((frame.head.outcome, frame.head.job), (Outcome::Cancelled, key(2).job));
-        assert_eq!(ledger.cancel(&cancel(3, CancelReason::StaleToken)), None);
-        ledger.finish(key(1), done());
+        assert!(ledger.cancel(&cancel(3, CancelReason::StaleToken)).is_some(), "the node frees its slot by that");
+        assert!(ledger.finish(key(1), done()).is_some());
         assert_eq!(start(&mut ledger), None, "neither 2 nor 3 starts any more");
+        assert_eq!(ledger.cancel(&cancel(1, CancelReason::StaleToken)), None);
+        assert_eq!(presented(&ledger), (vec![], vec![1, 2, 3]), "only the word on the completion ends it");
+    }
+
+    #[test]
+    fn a_cancellation_that_overtakes_its_dispatch_is_not_lost() {
+        let (mut ledger, token) = (ledger(1, 1), Token(1));
+        let frame = |slot| CancelAttempt {
+            job: key(slot).job,
+            fire_sequence: FireSequence(1),
+            token,
+            reason: CancelReason::Requested,
+        };
+        assert_eq!(ledger.cancel(&frame(1)), None);
+        assert_eq!(ledger.admit(attempt(1, |_| {}), Instant::now()), Admission::Cancelled);
+        let (_, complete) = ledger.completion(key(1)).unwrap();
+        assert_eq!(complete.head.outcome, Outcome::Cancelled);
+        assert_eq!(start(&mut ledger), None);
+        assert!((10..5000).all(|slot| ledger.cancel(&frame(slot)).is_none()));
+        assert!(ledger.early_cancels.len() <= EARLY_CANCELS_MAX);
     }
 
     #[test]

@@ -284,7 +284,10 @@ impl Station {
         now: Instant,
     ) -> Result<(), SessionError> {
         match frame.frame_type {
-            FrameType::Dispatch => return self.admit(&Dispatch::decode_body(frame.body)?, now),
+            FrameType::Dispatch => {
+                let outbox = node.attached.then_some(outbox);
+                return self.admit(&Dispatch::decode_body(frame.body)?, now, outbox);
+            }
             FrameType::Completed => self.ledger.completed(&Completed::decode_body(frame.body)?, now),
             FrameType::CancelAttempt => {
                 let complete = self.ledger.cancel(&CancelAttempt::decode_body(frame.body)?);
@@ -304,7 +307,7 @@ impl Station {
         Ok(())
     }
 
-    fn admit(&mut self, dispatch: &Dispatch<'_>, now: Instant) -> Result<(), SessionError> {
+    fn admit(&mut self, dispatch: &Dispatch<'_>, now: Instant, outbox: Option<&Outbox>) -> Result<(), SessionError> {
         let key = Key { job: dispatch.head.job, token: dispatch.head.token };
         if self.ledger.knows(key) {
             return Ok(());
@@ -312,6 +315,10 @@ impl Station {
         let attempt = Attempt::new(dispatch, now, self.progressed.0.clone());
         match self.ledger.admit(attempt, now) {
             Admission::Admitted | Admission::Known => Ok(()),
+            Admission::Cancelled => {
+                send_complete(self.ledger.completion(key), outbox);
+                Ok(())
+            }
             // What is not presented on the next session counts as undelivered, so parting loses nothing.
             Admission::Overflow => Err(SessionError::Protocol("more dispatches than the worker's capacity")),
         }
