@@ -124,6 +124,29 @@ fn idle_slots_of_a_sleeping_shard_come_home_when_they_are_wanted() {
 }
 
 #[test]
+fn shard_whose_queue_turned_out_empty_is_not_lent_to_again() {
+    let mut node = Node::new(3, 1_000, 1);
+    node.attach(0, &[0], slots(1));
+    enqueue(&mut node, 1, 0, 50);
+    node.turn(1);
+    while node.deliver(1, 0) {}
+    node.turn(0);
+    while node.deliver(0, 1) {}
+    // All that waited is out of date: the owner uses no slot.
+    while node.shards[1].next().is_some() {}
+    enqueue(&mut node, 2, 0, 50);
+    for _ in 0..6 {
+        round(&mut node);
+    }
+    let messages = node.message_count;
+    for _ in 0..20 {
+        round(&mut node);
+    }
+    assert_eq!(node.message_count, messages, "only one shard wants the slot");
+    assert!(node.served.len() >= 20 && node.served.iter().all(|(shard, _)| *shard == 2));
+}
+
+#[test]
 fn slots_lent_for_one_pool_are_called_back_for_another() {
     let mut node = Node::new(3, 1_000, 1);
     node.attach(0, &[3, 5], slots(1));

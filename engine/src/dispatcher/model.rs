@@ -160,14 +160,12 @@ impl Node {
         let mut is_awake = vec![true; shard_count];
         for _ in 0..1_000_000 {
             let mut is_quiet = true;
-            for shard in 0..shard_count {
-                while is_awake[shard] || (0..shard_count).any(|from| !self.queues[from][shard].is_empty()) {
+            for (shard, is_awake) in is_awake.iter_mut().enumerate() {
+                let has_mail = self.queues.iter().any(|queues| !queues[shard].is_empty());
+                if *is_awake || has_mail {
                     (0..shard_count).for_each(|from| while self.deliver(from, shard) {});
-                    is_awake[shard] = !self.turn(shard);
+                    *is_awake = !self.turn(shard);
                     is_quiet = false;
-                    if is_awake[shard] {
-                        break;
-                    }
                 }
             }
             if is_quiet {
