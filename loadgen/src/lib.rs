@@ -2,18 +2,18 @@
 //!
 //! The load is a set of schedules in the server, so what is due does not wait for what was slow: every latency counts from the time
 //! that a firing was meant for, never from the time at which the generator got round to it ("coordinated omission", Gil Tene).
-//! Phases are random, fixed by the seed. What was lost, run twice or fired early is judged by [`ledger`] alone, from what the
+//! Phases are random, fixed by the seed. What was lost, run twice or fired early is judged by `ledger` alone, from what the
 //! workers saw; the server's counters only explain firings that its policies skipped, and its cost.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`arguments`], [`plan`] | the command line, and what follows from it: jobs, phases, intervals |
-//! | [`fleet`], [`worker`] | threads with a runtime each, and the hot loop of one connection |
-//! | [`ledger`], [`tally`] | what every job did, and the counts and histograms of one thread |
-//! | [`node`], [`pipeline`] | admin sessions: counters, and requests by the million |
-//! | [`spawned`], [`process`] | a server of its own, and what the system says of it |
-//! | [`run`] | one file per profile |
-//! | [`report`] | the JSON object |
+//! | `arguments`, `plan` | the command line, and what follows from it: jobs, phases, intervals |
+//! | `fleet`, `worker` | threads with a runtime each, and the hot loop of one connection |
+//! | `ledger`, `tally` | what every job did, and the counts and histograms of one thread |
+//! | `node`, `pipeline` | admin sessions: counters, and requests by the million |
+//! | `spawned`, `process` | a server of its own, and what the system says of it |
+//! | `run` | one file per profile |
+//! | `report` | the JSON object |
 //!
 //! Deliberately absent: judgement. Budgets are compared by whoever reads the figures.
 

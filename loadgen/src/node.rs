@@ -117,13 +117,14 @@ impl Node {
         let mut question = Vec::new();
         ReadCounters { request_id: 1 }.encode(&mut question);
         for session in &mut self.sessions {
-            session.send(Lane::Control, &question).await?;
+            session.send(Lane::Control, &question).await.context("the counters cannot be asked for")?;
         }
         let (mut counts, mut batch) = (Counts::default(), FrameBatch::new());
         for session in &mut self.sessions {
             tokio::time::timeout(ANSWER_MAX, read_counters(session, &mut batch, &mut counts))
                 .await
-                .context("the server does not answer")??;
+                .context("the server does not answer")?
+                .context("the counters cannot be read")?;
         }
         Ok(counts)
     }

@@ -158,7 +158,8 @@ impl Report {
             duplicates: tally.duplicates,
             early: tally.early,
             errors: tally.errors + findings.unacknowledged,
-            server_cpu_s: usage.map(|(start, end)| end.cpu_s - start.cpu_s),
+            // The system counts in hundredths, so more digits would be noise.
+            server_cpu_s: usage.map(|(start, end)| (100.0 * (end.cpu_s - start.cpu_s)).round() / 100.0),
             server_rss_bytes: usage.map(|(_, end)| end.rss_bytes),
             durable: findings.unacknowledged == 0,
             cores: plan.cores,
@@ -201,25 +202,51 @@ impl Report {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The figures that matter most in one line, for people.
+    /// The figures that matter most, for people.
     pub fn summary(&self) -> String {
-        let Self { profile, executions, executions_per_s, lateness_us: late, completion_us: done, .. } = self;
+        let verdict = format!(
+            "lost {}, duplicates {}, early {}, errors {}, retried {}, skipped {}, misfired {}",
+            self.lost, self.duplicates, self.early, self.errors, self.retried, self.skipped, self.misfired
+        );
+        let figures = match &self.special {
+            Special::None {} => self.flow(),
+            Special::Herd { dispatched_s, drained_s } => {
+                format!("all dispatched in {dispatched_s:.3} s, all done in {drained_s:.3} s; {}", self.flow())
+            }
+            Special::Resident(resident) => resident.summary(),
+        };
+        format!("{}, {} jobs on {} shards: {figures}; {verdict}", self.profile, self.jobs, self.shards)
+    }
+
+    fn flow(&self) -> String {
+        let Self { executions, executions_per_s, lateness_us: late, completion_us: done, .. } = self;
         format!(
-            "{profile}: {executions} executions, {executions_per_s:.0}/s; late p50 {} p99 {} p99.9 {} us; complete p50 {} p99 {} us; \
-             lost {}, duplicates {}, early {}, errors {}, skipped {}, misfired {}; {:.3} allocations and {:.3} system calls each",
+            "{executions} executions, {executions_per_s:.0}/s; late p50 {} p99 {} p99.9 {} us; complete p50 {} p99 {} us; \
+             {:.3} allocations and {:.3} system calls each",
             late.p50,
             late.p99,
             late.p999,
             done.p50,
             done.p99,
-            self.lost,
-            self.duplicates,
-            self.early,
-            self.errors,
-            self.skipped,
-            self.misfired,
             self.allocations_per_execution,
             self.system_calls_per_execution,
+        )
+    }
+}
+
+impl Resident {
+    fn summary(&self) -> String {
+        let figure = |value: Option<f64>, digits: usize, unit: &str| {
+            value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.digits$} {unit}"))
+        };
+        format!(
+            "{} for each job; idle {} of a core; after kill -9 ready in {}, firing in {}; {} of {} jobs missing",
+            figure(self.bytes_per_job, 0, "B"),
+            figure(self.idle_cpu_percent, 2, "%"),
+            figure(self.restart_ready_s, 3, "s"),
+            figure(self.restart_firing_s, 3, "s"),
+            self.missing,
+            self.sampled,
         )
     }
 }
