@@ -1,8 +1,8 @@
 //! Cold data of jobs: one entry each, in segments that are filled from the front.
 //!
 //! ```text
-//!  slot u32 | meta u32 | revision u32 | created_at u64 | [parameter u64] | name | payload | pad to 4
-//!  meta: name bytes (8), has parameter (1), payload bytes (23), from the lowest bit up
+//!  slot u32 | meta u32 | created_at u56 | revision u8 | [revision u32] | [parameter u64] | name | payload | pad to 4
+//!  meta: name bytes (8), has parameter (1), long revision (1), payload bytes (22), from the lowest bit up
 //! ```
 //!
 //! The parameter is what a schedule does not share with others: the time of a one-shot, the anchor of an interval. An entry never
@@ -13,8 +13,11 @@ use super::table::Table;
 
 /// Bytes per segment; a longer entry gets a segment of its own.
 const SEGMENT_BYTES: usize = 256 << 10;
-const HEAD_BYTES: usize = 20;
+const HEAD_BYTES: usize = 16;
 const PARAMETER_BYTES: usize = 8;
+/// A revision that does not fit the byte in the head stands behind it.
+const LONG_REVISION_BYTES: usize = 4;
+const SHORT_REVISION_MAX: u32 = 255;
 const UNIT_BYTES: usize = 4;
 /// Segments that a handle can address: 16 GiB.
 const SEGMENTS_MAX: usize = 1 << 16;
@@ -58,7 +61,12 @@ pub(crate) struct Entry<'a> {
 impl Entry<'_> {
     const fn bytes(&self) -> usize {
         let parameter = if self.parameter.is_some() { PARAMETER_BYTES } else { 0 };
-        (HEAD_BYTES + parameter + self.name.len() + self.payload.len()).next_multiple_of(UNIT_BYTES)
+        let revision = if self.has_long_revision() { LONG_REVISION_BYTES } else { 0 };
+        (HEAD_BYTES + revision + parameter + self.name.len() + self.payload.len()).next_multiple_of(UNIT_BYTES)
+    }
+
+    const fn has_long_revision(&self) -> bool {
+        self.revision > SHORT_REVISION_MAX
     }
 }
 
@@ -79,12 +87,17 @@ impl Arena {
         let offset = segment.len();
         let meta = u32::try_from(entry.name.len()).expect("names are short")
             | u32::from(entry.parameter.is_some()) << 8
-            | u32::try_from(entry.payload.len()).expect("payloads are bounded") << 9;
-        assert!(entry.name.len() < 256 && entry.payload.len() < 1 << 23, "lengths were checked on submission");
+            | u32::from(entry.has_long_revision()) << 9
+            | u32::try_from(entry.payload.len()).expect("payloads are bounded") << 10;
+        assert!(entry.name.len() < 256 && entry.payload.len() < 1 << 22, "lengths were checked on submission");
+        assert!(entry.created_at < 1 << 56, "the clock stands before the year 4253");
+        let short_revision = if entry.has_long_revision() { 0 } else { entry.revision };
         segment.extend_from_slice(&entry.slot.to_le_bytes());
         segment.extend_from_slice(&meta.to_le_bytes());
-        segment.extend_from_slice(&entry.revision.to_le_bytes());
-        segment.extend_from_slice(&entry.created_at.to_le_bytes());
+        segment.extend_from_slice(&(entry.created_at | u64::from(short_revision) << 56).to_le_bytes());
+        if entry.has_long_revision() {
+            segment.extend_from_slice(&entry.revision.to_le_bytes());
+        }
         if let Some(parameter) = entry.parameter {
             segment.extend_from_slice(&parameter.to_le_bytes());
         }
@@ -210,14 +223,17 @@ fn read(bytes: &[u8]) -> Entry<'_> {
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     let meta = word(4);
-    let (name_bytes, payload_bytes) = (meta as usize & 0xFF, meta as usize >> 9);
-    let parameter = ((meta >> 8) & 1 == 1).then(|| long(HEAD_BYTES));
-    let name_at = HEAD_BYTES + if parameter.is_some() { PARAMETER_BYTES } else { 0 };
+    let (name_bytes, payload_bytes) = (meta as usize & 0xFF, meta as usize >> 10);
+    let created = long(8);
+    let long_revision = ((meta >> 9) & 1 == 1).then(|| word(HEAD_BYTES));
+    let parameter_at = HEAD_BYTES + if long_revision.is_some() { LONG_REVISION_BYTES } else { 0 };
+    let parameter = ((meta >> 8) & 1 == 1).then(|| long(parameter_at));
+    let name_at = parameter_at + if parameter.is_some() { PARAMETER_BYTES } else { 0 };
     let payload_at = name_at + name_bytes;
     Entry {
         slot: word(0),
-        revision: word(8),
-        created_at: long(12),
+        revision: long_revision.unwrap_or(u32::from(created.to_le_bytes()[7])),
+        created_at: created & ((1 << 56) - 1),
         parameter,
         name: std::str::from_utf8(&bytes[name_at..payload_at]).expect("names are stored as they came, in UTF-8"),
         payload: &bytes[payload_at..payload_at + payload_bytes],
@@ -238,7 +254,8 @@ mod tests {
 
     fn entry<'a>(slot: u32, name: &'a str, payload: &'a [u8]) -> Entry<'a> {
         let parameter = (slot % 2 == 1).then_some(u64::from(slot));
-        Entry { slot, revision: 1, created_at: 7, parameter, name, payload }
+        // Revisions of both lengths, each with and without a parameter.
+        Entry { slot, revision: slot % 3 * 200, created_at: 7 << 40, parameter, name, payload }
     }
 
     fn insert(arena: &mut Arena, table: &mut Table, slot: u32, payload: &[u8]) {

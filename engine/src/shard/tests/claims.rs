@@ -634,7 +634,7 @@ fn executions_are_listed_in_flight_first_and_then_the_newest() {
         .filter(|received| received.frame_type == FrameType::ExecutionView)
         .map(|received| {
             let view = ExecutionView::decode_body(&received.body).unwrap();
-            assert_eq!(view.tenant, "acme");
+            assert_eq!((view.tenant, view.fire_sequence.0, view.token.0), ("acme", 1, 1));
             (view.name.to_owned(), view.state, view.output.to_vec())
         })
         .collect();

@@ -212,7 +212,7 @@ impl History {
         let spec = JobSpec { paused, retry, start_to_close_ms, ..JobSpec::new("acme", name, "run", schedule) };
         let mode = if upsert { SubmitMode::Upsert } else { SubmitMode::Create };
         let expected = self.model.submit(name, &definition, upsert, revision, key);
-        let answer = self.world.submit_as(&spec, mode, revision, key.as_ref().map_or(&[], std::slice::from_ref));
+        let answer = self.world.submit_as(&spec, mode, revision, key.as_slice());
         match answer {
             Ok(submitted) => {
                 assert_eq!(expected, Expected::Ok);
@@ -350,7 +350,7 @@ impl History {
         if !chunk.is_empty() {
             writing.reader.chunk(&chunk).unwrap();
         }
-        let crate::partition::SnapshotStep::Done { digest, .. } = step else {
+        let SnapshotStep::Done { digest, .. } = step else {
             self.writing = Some(writing);
             return;
         };
