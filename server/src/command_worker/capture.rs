@@ -34,6 +34,7 @@ impl Capture {
     /// What is kept, in at most `bytes_max` bytes, or fewer if that was the bound.
     pub fn render(mut self, bytes_max: usize) -> Vec<u8> {
         let bytes_max = bytes_max.min(self.bytes_max);
+        let tail_bytes = self.tail.len();
         self.head.extend(&self.tail);
         let kept = self.head;
         if self.written_bytes <= bytes_max as u64 {
@@ -42,7 +43,8 @@ impl Capture {
         // The number that is left out is no longer than the number of all.
         let mark_bytes = mark(self.written_bytes).len();
         let Some(room) = bytes_max.checked_sub(mark_bytes) else {
-            return kept[kept.len() - bytes_max..].to_vec();
+            // Without a mark between them, beginning and end would read as one.
+            return kept[kept.len() - bytes_max.min(tail_bytes)..].to_vec();
         };
         let (head, tail) = (&kept[..room / 2], &kept[kept.len() - (room - room / 2)..]);
         let mark = mark(self.written_bytes - room as u64);
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn a_bound_too_small_for_the_mark_keeps_the_end() {
         let (all, kept) = kept(100, 10, 8, 8);
-        assert_eq!(kept, all[all.len() - 8..]);
+        assert_eq!(kept, all[all.len() - 4..]);
         assert_eq!(self::kept(100, 10, 0, 0).1, b"");
     }
 }

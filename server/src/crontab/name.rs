@@ -67,7 +67,7 @@ mod tests {
     fn a_name_is_made_of_file_words_and_hash_and_never_changes() {
         let mut names = Names::new("/etc/cron.d/sys stat".as_ref());
         let first = names.of(Some("root"), "[ -x /usr/lib/sa/sa1 ] && /usr/lib/sa/sa1 1 1");
-        assert_eq!(first, "crontab/sys-stat/x-usr-lib-sa-sa1-usr-lib-sa-sa1-1-1-HASH1");
+        assert_eq!(first, "crontab/sys-stat/x-usr-lib-sa-sa1-usr-lib-sa-sa1-1-1-5fe27ac4");
         assert_eq!(names.of(None, "!!"), "crontab/sys-stat/HASH2");
     }
 
