@@ -38,9 +38,9 @@ use ready::{ReadyQueues, Source};
 use tickwheel_wire::{SessionRef, ShardId, TenantId, job::Priority, limits};
 use workers::WorkerTable;
 
-/// What [`Dispatcher::next`] gave out last.
+/// What [`Dispatcher::next`] gave out last: the worker's bits and the queue. Two words, read as they were written.
 struct Offer {
-    worker: WorkerHandle,
+    worker: u64,
     source: Source,
 }
 
@@ -50,7 +50,7 @@ pub struct Dispatcher {
     ready: ReadyQueues,
     workers: WorkerTable,
     loans: LoanBook,
-    offer: Option<Offer>,
+    offer: Offer,
     /// Number of the pool that is asked first.
     cursor: u16,
 }
@@ -67,7 +67,7 @@ impl Dispatcher {
             workers: WorkerTable::new(limits.worker_count_max),
             loans: LoanBook::new(shard, shard_count),
             limits,
-            offer: None,
+            offer: Offer { worker: 0, source: Source::NONE },
             cursor: 0,
         }
     }
@@ -108,7 +108,7 @@ impl Dispatcher {
             let Some(worker) = self.workers.choose(pool) else { continue };
             let (key, source) = self.ready.pop(pool).expect("the pool is marked as waiting");
             self.cursor = if pool.0 + 1 < POOL_COUNT_MAX { pool.0 + 1 } else { 0 };
-            self.offer = Some(Offer { worker, source });
+            self.offer = Offer { worker: worker.raw(), source };
             return Some((key, worker));
         }
     }
@@ -118,10 +118,11 @@ impl Dispatcher {
     /// # Panics
     /// If `worker` is not the one named, or was detached since.
     pub fn assign(&mut self, worker: WorkerHandle) {
-        let offer = self.offer.take().filter(|offer| offer.worker == worker);
-        let offer = offer.expect("assign follows the call of next that named the worker");
-        self.workers.take(worker, offer.source.pool());
-        self.ready.charge(offer.source);
+        let source = std::mem::replace(&mut self.offer.source, Source::NONE);
+        let is_offered = source != Source::NONE && self.offer.worker == worker.raw();
+        assert!(is_offered, "assign follows the call of next that named the worker");
+        self.workers.take(worker, source.pool());
+        self.ready.charge(source);
     }
 
     /// Adds a worker that is connected to this shard. A session is attached once in its life.

@@ -105,11 +105,14 @@ impl Level {
 ///
 /// One word, because a struct of small fields that is stored in pieces and read whole stalls the processor, and this is
 /// handed on once per execution.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Source(u64);
 
 #[expect(clippy::cast_possible_truncation, reason = "each field is cut to its width")]
 impl Source {
+    /// No queue.
+    pub const NONE: Self = Self(u64::MAX);
+
     const fn new(flow: u32, pool: PoolId, level: usize) -> Self {
         Self(flow as u64 | (pool.0 as u64) << 32 | (level as u64) << 48)
     }
@@ -130,6 +133,7 @@ impl Source {
 /// One pool. The counts stand together, as every pop looks at them.
 #[derive(Default)]
 struct Pool {
+    count: u32,
     counts: [u32; PRIORITY_COUNT],
     levels: [Level; PRIORITY_COUNT],
 }
@@ -192,6 +196,7 @@ impl ReadyQueues {
             level.ring.push_back(index);
         }
         pool.counts[class.priority as usize] += 1;
+        pool.count += 1;
         self.count += 1;
         self.waiting.insert(class.pool);
         Ok(())
@@ -210,8 +215,9 @@ impl ReadyQueues {
             level.ring.pop_front();
         }
         pool.counts[place] -= 1;
+        pool.count -= 1;
         self.count -= 1;
-        if pool.counts == [0; PRIORITY_COUNT] {
+        if pool.count == 0 {
             self.waiting.remove(id);
         }
         Some((key, Source::new(index, id, place)))
@@ -252,7 +258,7 @@ impl ReadyQueues {
     }
 
     pub fn count_in(&self, pool: PoolId) -> u32 {
-        self.pools.get(usize::from(pool.0)).map_or(0, |pool| pool.counts.iter().sum())
+        self.pools.get(usize::from(pool.0)).map_or(0, |pool| pool.count)
     }
 }
 
