@@ -27,14 +27,14 @@ use crate::{
     },
 };
 use outbox::Outbox;
-use router::Router;
+use router::{Reply, Router};
 use snapshots::Snapshots;
 use std::{
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
-use tickwheel_engine::shard::{Gate, Input};
+use tickwheel_engine::shard::Gate;
 use tickwheel_net::{Close, CloseCode, Endpoint, Event, Lane, SendError, Transmit};
 use tickwheel_storage::{Admission, AppendError, CommitLog as _, CommitSequence, Log, Section, SpaceState};
 use tickwheel_wire::{
@@ -131,8 +131,9 @@ impl ShardLoop {
         self.router.take_core_messages();
         worked |= self.commit()?;
         worked |= self.release(reading)?;
-        let commits = (self.appended, self.durable);
-        self.snapshots.advance(&mut self.router.core, &mut self.log, commits, &self.control);
+        // What is decided but not appended yet will be in the next commit.
+        let decided = CommitSequence(self.appended.0 + u64::from(self.router.effects.event_bytes() > 0));
+        self.snapshots.advance(&mut self.router.core, &mut self.log, (decided, self.durable), &self.control);
         worked |= self.transmit(reading.instant);
         let system_calls = self.router.peers.flush();
         self.counters.system_calls.add(system_calls);
@@ -219,6 +220,12 @@ impl ShardLoop {
             }
             worked = true;
         }
+        let goodbye = (self.gate == Gate::Draining).then(drain_notice);
+        for session in router.welcomed.drain(..) {
+            if let Some(goodbye) = &goodbye {
+                router.replies.push(Reply { session, lane: Lane::Control, frame: goodbye.clone() });
+            }
+        }
         for reply in router.replies.drain(..) {
             // A session that is gone, or that does not read, needs no answer.
             let _ = endpoint.send(reply.session, reply.lane, &reply.frame);
@@ -280,11 +287,10 @@ impl ShardLoop {
         Ok(released)
     }
 
-    /// Ends the watches of sessions that read too slowly, before their backlog ends the sessions themselves.
+    /// Ends the watches of sessions that read too slowly, on every shard, before their backlog ends the sessions themselves.
     fn warn_slow(&mut self, now: Now, slow: &[SessionId]) {
         for session in slow {
-            let session = SessionRef { shard: self.id, session: *session };
-            self.router.core.handle(now, Input::SessionBacklogged { session }, &mut self.router.effects);
+            self.router.backlogged(now, SessionRef { shard: self.id, session: *session });
         }
     }
 
@@ -340,8 +346,7 @@ impl ShardLoop {
 
     fn begin_drain(&mut self, until: Instant) {
         self.set_gate(Gate::Draining);
-        let mut frame = Vec::new();
-        GoAway { retry_ms: 1_000, message: "the server drains" }.encode(&mut frame);
+        let frame = drain_notice();
         for session in self.router.sessions() {
             // A session that is gone needs no warning.
             let _ = self.endpoint.send(session, Lane::Control, &frame);
@@ -383,6 +388,13 @@ impl ShardLoop {
             .then(|| reading.instant + Duration::from_micros(200));
         [core, self.endpoint.next_timeout(), retry, drain, backlog].into_iter().flatten().min()
     }
+}
+
+/// The frame that tells a session to come back later.
+fn drain_notice() -> Vec<u8> {
+    let mut frame = Vec::new();
+    GoAway { retry_ms: 1_000, message: "the server drains" }.encode(&mut frame);
+    frame
 }
 
 /// Queues frames for a session of this shard. A peer that does not read what it is sent is disconnected; one that is gone

@@ -25,6 +25,8 @@ pub enum Envelope {
     Frames(FrameBatch),
     /// Frames for the receiver's sessions; what they tell is durable.
     Deliveries(Deliveries),
+    /// A session of the sender reads too slowly: the receiver's watches for it end.
+    Backlogged(SessionRef),
 }
 
 /// Frames on their way to the shard that owns their partition.
@@ -130,6 +132,16 @@ impl Peers {
         let start = deliveries.bytes.len();
         deliveries.bytes.extend_from_slice(frames);
         deliveries.outputs.push(Output { session, lane, range: start..deliveries.bytes.len() });
+    }
+
+    /// Tells every sibling that a session of this shard reads too slowly.
+    pub fn tell_backlogged(&mut self, session: SessionRef) {
+        let own = usize::from(session.shard.0);
+        for (index, outbox) in self.outboxes.iter_mut().enumerate() {
+            if index != own {
+                outbox.backlog.push_back(Envelope::Backlogged(session));
+            }
+        }
     }
 
     /// The next envelope and its sender.

@@ -12,12 +12,12 @@ use tickwheel_engine::partition::{Counters as Counted, Partition};
 use tickwheel_engine::shard::{Directory, Effects, Identity, Input, Shard as Core};
 use tickwheel_net::{Close, CloseCode, Frame as NetFrame, Lane};
 use tickwheel_wire::{
-    Now, PartitionCount, PartitionId, SessionId, SessionRef, ShardId,
+    Now, PartitionCount, PartitionId, Reader, SessionId, SessionRef, ShardId,
     frame::{
         self, Frame, FrameType,
         request::{Counters, ReadCounters},
         session::{Hello, PROTOCOL_VERSION, RefusalCode, Refused, Welcome},
-        work::{Complete, Completed, Verdict},
+        work::{Complete, CompleteHead, Completed, Reattach, Reattached, Verdict},
     },
 };
 
@@ -76,6 +76,8 @@ pub struct Router {
     pub peers: Peers,
     /// Answers that need not wait.
     pub replies: Vec<Reply>,
+    /// Sessions welcomed since the loop last looked.
+    pub welcomed: Vec<SessionId>,
 }
 
 impl Router {
@@ -98,6 +100,7 @@ impl Router {
             effects: Effects::new(),
             peers,
             replies: Vec::new(),
+            welcomed: Vec::new(),
         }
     }
 
@@ -197,6 +200,9 @@ impl Router {
         for count in 0..envelopes_max {
             let Some((from, envelope)) = self.peers.receive() else { return count };
             match envelope {
+                Envelope::Backlogged(session) => {
+                    self.core.handle(now, Input::SessionBacklogged { session }, &mut self.effects);
+                }
                 Envelope::Core(message) => self.core.handle(now, Input::Peer { from, message }, &mut self.effects),
                 Envelope::Frames(batch) => {
                     for (frame, body) in batch.iter() {
@@ -211,6 +217,12 @@ impl Router {
             }
         }
         envelopes_max
+    }
+
+    /// Ends the watches of a session of this shard, wherever they are.
+    pub fn backlogged(&mut self, now: Now, session: SessionRef) {
+        self.core.handle(now, Input::SessionBacklogged { session }, &mut self.effects);
+        self.peers.tell_backlogged(session);
     }
 
     /// Moves the core's messages to its siblings into their queues.
@@ -292,6 +304,7 @@ impl Router {
         }
         let Some(found) = self.sessions.get_mut(slot_of(session)).and_then(Option::as_mut) else { return Ok(()) };
         found.welcomed = true;
+        self.welcomed.push(session);
         let shards =
             (0..self.facts.partition_count.count()).map(|partition| self.facts.shard_of(PartitionId(partition)).0);
         let partition_shards: Vec<u8> = shards.flat_map(u16::to_le_bytes).collect();
@@ -315,21 +328,22 @@ impl Router {
     /// Refuses a frame in the way its sender understands.
     fn refuse(&mut self, session: SessionId, lane: Lane, frame: &NetFrame<'_>, code: RefusalCode, message: &str) {
         let mut bytes = Vec::new();
+        let verdict = if code == RefusalCode::NotOwner { Verdict::UnknownJob } else { Verdict::Overloaded };
         match FrameType::from_number(frame.frame_type) {
-            Some(FrameType::Complete) => match Complete::decode_body(frame.body) {
-                Ok(Complete { head, .. }) => Completed {
-                    job: head.job,
-                    fire_sequence: head.fire_sequence,
-                    token: head.token,
-                    verdict: if code == RefusalCode::NotOwner { Verdict::UnknownJob } else { Verdict::Overloaded },
-                }
-                .encode(&mut bytes),
-                Err(_) => return,
-            },
+            Some(FrameType::Complete) => {
+                let Ok(Complete { head, .. }) = Complete::decode_body(frame.body) else { return };
+                let CompleteHead { job, fire_sequence, token, .. } = head;
+                Completed { job, fire_sequence, token, verdict }.encode(&mut bytes);
+            }
+            Some(FrameType::Reattach) => {
+                let Ok(Reattach { job, fire_sequence, token }) = Reattach::decode_body(frame.body) else { return };
+                Reattached { job, fire_sequence, token, verdict }.encode(&mut bytes);
+            }
             // Repeated by the worker in any case.
             Some(FrameType::Heartbeat) => return,
             _ => {
-                let request_id = frame::request_head(frame.body).map_or(0, |(request_id, _)| request_id);
+                // Whatever is refused here begins with its request id.
+                let request_id = Reader::new(frame.body).u64("request_id").unwrap_or_default();
                 Refused { request_id, code, detail: 0, field: "", message }.encode(&mut bytes);
             }
         }
