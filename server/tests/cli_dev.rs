@@ -4,7 +4,7 @@ mod cli_support;
 
 use cli_support::{Dev, tickwheel};
 use serde_json::json;
-use std::{fs, net::UdpSocket};
+use std::{fs, net::UdpSocket, process::Stdio};
 
 /// A job that never fires by itself.
 fn yearly(name: &str, command: &str) -> String {
@@ -94,6 +94,52 @@ fn a_running_command_can_be_cancelled() {
     let row = watch.until("running");
     dev.run(&["execution", "cancel", row["id"].as_str().expect("a text")], "").ok();
     watch.until("cancelled");
+}
+
+#[test]
+fn a_crontab_is_imported_line_by_line_and_again_without_a_change() {
+    let dev = Dev::start();
+    let crontab = dev.folder().join("crontab");
+    fs::write(&crontab, "0 4 * * * root echo one\n@reboot root echo two\n61 * * * * root echo three\n")
+        .expect("written");
+    let file = crontab.display().to_string();
+    let import = |more: &[&str]| {
+        dev.run(&[&["job", "import", "--system", "--output", "json", "--crontab", &file], more].concat(), "")
+    };
+    let dry = import(&["--dry-run"]).json();
+    assert_eq!(dry["jobs"][0]["applied"], json!(null));
+    assert_eq!(dry["jobs"][0]["next_fires"].as_array().map(Vec::len), Some(3));
+    assert_eq!(dev.run(&["job", "list", "--output", "json"], "").ok().json(), json!([]));
+    for action in ["created", "unchanged"] {
+        let answer = import(&[]);
+        assert_eq!((answer.status, answer.stderr.lines().count()), (Some(1), 2), "{answer:?}");
+        let rows = answer.json();
+        assert_eq!(rows["jobs"].as_array().map(Vec::len), Some(1), "{rows}");
+        assert_eq!(rows["jobs"][0]["applied"]["action"], json!(action));
+        assert_eq!((&rows["refused"][0]["line"], &rows["refused"][1]["line"]), (&json!(2), &json!(3)));
+    }
+}
+
+#[test]
+fn a_worker_runs_what_its_list_allows_and_nothing_else() {
+    let server = Dev::start_server();
+    let mut worker = cli_support::command()
+        .args(["worker", "--allow", "echo"])
+        .args(server.place())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let jobs = yearly("good", "[\"echo\", \"hello\"]") + &yearly("bad", "[\"/bin/sh\", \"-c\", \"echo hello\"]");
+    server.run(&["job", "apply", "-f", "-"], &jobs).ok();
+    for (job, state, error) in [("good", "succeeded", json!(null)), ("bad", "failed", json!("command-not-allowed"))] {
+        let mut watch = server.watch(job);
+        server.run(&["job", "trigger", job], "").ok();
+        assert_eq!(watch.until(state)["error"], error, "{job}");
+    }
+    cli_support::terminate(worker.id());
+    assert_eq!(worker.wait().expect("it ends").code(), Some(0));
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

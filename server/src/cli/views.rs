@@ -39,7 +39,7 @@ pub(super) struct JobRow {
     revision: u64,
     created_at: Option<String>,
     created_at_us: u64,
-    /// `null`: it fires no more, or is paused.
+    /// `null`: it fires no more. While it is paused it does not fire at that time.
     next_fire_at: Option<String>,
     next_fire_at_us: Option<u64>,
     /// How often it has fired.

@@ -57,7 +57,7 @@ pub fn tickwheel(arguments: &[&str], stdin: &str) -> Answer {
     Answer { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// A running `dev` with a data directory of its own.
+/// A running `dev` or `server` with a data directory of its own.
 pub struct Dev {
     folder: TempDir,
     child: Child,
@@ -69,11 +69,25 @@ pub struct Dev {
 impl Dev {
     /// Starts it on a free port and waits for its banner.
     pub fn start() -> Self {
+        Self::launch("dev", tempfile::tempdir().expect("a temporary directory"), "Ctrl-C")
+    }
+
+    /// Makes certificates and starts a `server`, which has no worker.
+    pub fn start_server() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
+        let certs = data_of(&folder).join("certs").display().to_string();
+        for kind in ["ca", "server", "admin", "worker"] {
+            tickwheel(&["certs", kind, "--out", &certs], "").ok();
+        }
+        Self::launch("server", folder, "certificates")
+    }
+
+    /// `mark` is in the last line of the banner.
+    fn launch(kind: &str, folder: TempDir, mark: &str) -> Self {
         let config = folder.path().join("tickwheel.toml");
         fs::write(&config, "[log]\nsegment_bytes = 4194304\n[node]\npartitions = 8\n").expect("written");
         let mut child = command()
-            .args(["dev", "--shards", "1", "--listen", "127.0.0.1:0"])
+            .args([kind, "--shards", "1", "--listen", "127.0.0.1:0"])
             .arg("--config")
             .arg(config)
             .arg("--data")
@@ -83,7 +97,7 @@ impl Dev {
             .expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut banner = String::new();
-        while !banner.contains("Ctrl-C") {
+        while !banner.contains(mark) {
             let line = stdout.next().expect("the banner comes whole").expect("UTF-8");
             banner.push_str(&line);
             banner.push('\n');
@@ -101,7 +115,8 @@ impl Dev {
         self.folder.path()
     }
 
-    fn place(&self) -> [String; 4] {
+    /// The arguments that lead to it.
+    pub fn place(&self) -> [String; 4] {
         let certs = self.data().join("certs").display().to_string();
         ["--server".to_owned(), self.server.clone(), "--certs".to_owned(), certs]
     }
@@ -131,8 +146,7 @@ impl Dev {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let line = format!("kill -TERM {}", self.child.id());
-        assert!(Command::new("/bin/sh").args(["-c", &line]).status().expect("a shell").success());
+        terminate(self.child.id());
     }
 
     /// Waits for its end.
@@ -160,13 +174,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Reads until an execution is in `state`.
+    /// Reads until an execution is in `state`, which it must reach before it ends otherwise.
     pub fn until(&mut self, state: &str) -> serde_json::Value {
         for line in &mut self.lines {
             let row: serde_json::Value = serde_json::from_str(&line.expect("UTF-8")).expect("a line of JSON");
             if row["state"] == state {
                 return row;
             }
+            let goes_on = ["running", "retrying"].contains(&row["state"].as_str().expect("a text"));
+            assert!(goes_on, "waited for {state}: {row}");
         }
         panic!("the watch ended before any execution was {state}");
     }
@@ -185,4 +201,9 @@ pub fn shell(line: &str) -> ExitStatus {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", line]).stdout(Stdio::null());
     shell.status().expect("a shell")
+}
+
+/// Sends SIGTERM to a process.
+pub fn terminate(process: u32) {
+    assert!(shell(&format!("kill -TERM {process}")).success());
 }
