@@ -18,6 +18,7 @@ const PARAMETER_BYTES: usize = 8;
 /// A revision that does not fit the byte in the head stands behind it.
 const LONG_REVISION_BYTES: usize = 4;
 const SHORT_REVISION_MAX: u32 = 255;
+const CACHE_LINE_BYTES: usize = 64;
 const UNIT_BYTES: usize = 4;
 /// Segments that a handle can address: 16 GiB.
 const SEGMENTS_MAX: usize = 1 << 16;
@@ -113,6 +114,14 @@ impl Arena {
     pub fn entry(&self, handle: u32) -> Entry<'_> {
         let (index, offset) = place(handle);
         read(&self.segments[index].bytes[offset..])
+    }
+
+    /// Reads from the first two cache lines of an entry.
+    #[inline]
+    pub fn touch(&self, handle: u32) -> u8 {
+        let (index, offset) = place(handle);
+        let bytes = &self.segments[index].bytes;
+        bytes[offset] ^ bytes[(offset + CACHE_LINE_BYTES).min(bytes.len() - 1)]
     }
 
     /// Gives an entry's bytes up, and moves a few others when much is dead.

@@ -47,6 +47,13 @@ impl Partition {
         self.arena.entry(record.data)
     }
 
+    /// Reads from name and payload of the job in `slot`, if there is one, so that they are at hand soon.
+    #[inline]
+    pub(crate) fn touch_entry(&self, slot: u32) -> u8 {
+        let data = self.table.record(slot).data;
+        if data == NONE { 0 } else { self.arena.touch(data) }
+    }
+
     /// The job in `slot`, which exists; its definition is encoded into `spec`.
     pub(crate) fn job_view<'a>(&self, slot: u32, request_id: u64, spec: &'a mut Vec<u8>) -> JobView<'a> {
         let record = self.table.record(slot);
@@ -79,7 +86,7 @@ impl Partition {
     fn last_finished(&self, slot: u32, record: &JobRecord) -> Timestamp {
         let to_second = Timestamp::from_secs(record.finished_secs.into());
         let newest = self.recent.iter().rev().find(|attempt| is_of(attempt, slot, record.generation()));
-        newest.map_or(to_second, |attempt| attempt.end.finished_at.max(to_second))
+        newest.map_or(to_second, |attempt| attempt.end().finished_at.max(to_second))
     }
 
     /// The execution in flight of the job in `slot`.
@@ -102,7 +109,7 @@ impl Partition {
             scheduled_at: execution.scheduled_at,
             dispatched_at: execution.dispatched_at,
             finished_at: if retrying { execution.retry_at } else { Timestamp::EPOCH },
-            run_us: newest.map_or(0, |attempt| attempt.end.run_us),
+            run_us: newest.map_or(0, |attempt| attempt.end().run_us),
             tenant: &self.policies.value(record.policy).policy.tenant_name,
             name: self.arena.entry(record.data).name,
             worker,
@@ -117,7 +124,7 @@ impl Partition {
 
     /// An attempt that ended.
     pub(crate) fn view_ended<'a>(&'a self, attempt: &'a Attempt, request_id: u64) -> ExecutionView<'a> {
-        let end = &attempt.end;
+        let end = attempt.end();
         let texts = attempt.texts();
         let job = JobId::new(self.id, attempt.generation, end.slot);
         let alive = self.slot_of(job).map(|slot| self.table.record(slot));
@@ -165,7 +172,7 @@ impl Partition {
             return Some(view);
         }
         let wanted = |attempt: &&Attempt| {
-            is_of(attempt, job.slot(), job.generation()) && attempt.end.fire_sequence == super::low(fire_sequence.0)
+            is_of(attempt, job.slot(), job.generation()) && attempt.end().fire_sequence == super::low(fire_sequence.0)
         };
         let recent = self.recent.iter().rev().find(wanted);
         let attempt = recent.or_else(|| self.dead_letters.iter().rev().find(wanted))?;
@@ -188,8 +195,8 @@ impl Partition {
     }
 }
 
-const fn is_of(attempt: &Attempt, slot: u32, generation: u32) -> bool {
-    attempt.end.slot == slot && attempt.generation == generation
+fn is_of(attempt: &Attempt, slot: u32, generation: u32) -> bool {
+    attempt.generation == generation && attempt.end().slot == slot
 }
 
 const fn state_of(outcome: AttemptOutcome) -> ExecutionState {

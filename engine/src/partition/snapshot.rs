@@ -443,10 +443,10 @@ impl AttemptImage {
     fn of(attempt: &Attempt) -> Self {
         let Texts { error, output, tenant, name } = attempt.texts();
         Self {
-            end: attempt.end.to_bytes(),
+            end: attempt.end().to_bytes(),
             generation: attempt.generation,
-            retry_at: attempt.retry_at,
-            dead: attempt.dead,
+            retry_at: attempt.retry_at(),
+            dead: attempt.is_dead(),
             error: error.to_owned(),
             output: output.to_vec(),
             tenant: tenant.to_owned(),

@@ -53,7 +53,7 @@ use watch::Watch;
 use workers::WorkerBook;
 
 /// Wheel entries that one call of [`Shard::fire`] takes at most.
-const DUE_PER_CALL: usize = 8_192;
+const DUE_PER_CALL: usize = 4_096;
 /// The slot number of a partition's own wheel entry: its next finished job expires.
 const EXPIRY_SLOT: u32 = u32::MAX;
 /// Finished jobs that one call drops at most per partition.

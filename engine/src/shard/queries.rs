@@ -212,8 +212,8 @@ impl Shard {
 }
 
 /// Whether no other attempt followed.
-const fn is_final(attempt: &Attempt) -> bool {
-    attempt.retry_at == 0
+fn is_final(attempt: &Attempt) -> bool {
+    attempt.retry_at() == 0
 }
 
 /// A page being filled.
