@@ -36,6 +36,9 @@ use tokio::{
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// Handshakes that a thread has under way at a time.
 const HANDSHAKES_MAX: usize = 32;
+/// Connections that share a socket. More of them overrun its receive buffer when all of them get work at once, and what is lost there
+/// is sent again after a time-out; one each would soon exhaust the files that a process may open.
+const SOCKET_CONNECTIONS: usize = 16;
 /// How long all connections may take to be attached, besides 10 ms for each.
 const ATTACH_MAX: Duration = Duration::from_secs(30);
 /// How long a thread waits in the end for its last packets to leave.
@@ -183,7 +186,8 @@ struct Crew {
 /// What the connections of a thread share.
 struct Desk {
     crew: Crew,
-    dialer: Dialer,
+    /// One for each [`SOCKET_CONNECTIONS`] seats.
+    dialers: Vec<Dialer>,
     handshakes: Semaphore,
     tally: RefCell<Tally>,
 }
@@ -193,29 +197,40 @@ impl Crew {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let seats = std::mem::take(&mut self.seats);
         LocalSet::new().block_on(&runtime, async move {
-            let dialer = Dialer::new(self.connect.clone())?;
+            let socket_count = seats.len().div_ceil(SOCKET_CONNECTIONS);
+            let dialers = (0..socket_count).map(|_| Dialer::new(self.connect.clone())).collect::<Result<_, _>>()?;
             let (handshakes, tally) = (Semaphore::new(HANDSHAKES_MAX), RefCell::new(Tally::new()));
-            let desk = Rc::new(Desk { crew: self, dialer, handshakes, tally });
+            let desk = Rc::new(Desk { crew: self, dialers, handshakes, tally });
             let connections: Vec<_> = seats
                 .into_iter()
-                .map(|seat| tokio::task::spawn_local(Rc::clone(&desk).keep(seat, orders.clone())))
+                .enumerate()
+                .map(|(number, seat)| {
+                    let socket = number / SOCKET_CONNECTIONS;
+                    tokio::task::spawn_local(Rc::clone(&desk).keep(seat, socket, orders.clone()))
+                })
                 .collect();
             for connection in connections {
                 connection.await.expect("connections do not panic");
             }
             // The farewell is a courtesy; the server finds out anyway.
-            let _ = tokio::time::timeout(FAREWELL_MAX, desk.dialer.wait_idle()).await;
+            let _ = tokio::time::timeout(FAREWELL_MAX, desk.wait_idle()).await;
             Ok(desk.tally.replace(Tally::new()))
         })
     }
 }
 
 impl Desk {
+    async fn wait_idle(&self) {
+        for dialer in &self.dialers {
+            dialer.wait_idle().await;
+        }
+    }
+
     /// Keeps a connection until it is told to stop.
-    async fn keep(self: Rc<Self>, seat: Seat, mut orders: watch::Receiver<Order>) {
+    async fn keep(self: Rc<Self>, seat: Seat, socket: usize, mut orders: watch::Receiver<Order>) {
         let mut told = false;
         while *orders.borrow_and_update() != Order::Stop {
-            let Err(error) = self.serve(seat, orders.clone(), &mut told).await else { continue };
+            let Err(error) = self.serve(seat, &self.dialers[socket], orders.clone(), &mut told).await else { continue };
             let window = &self.crew.shared.window;
             if !told {
                 // The controller gives up at the first of these, so it does not matter if the channel is full.
@@ -228,10 +243,16 @@ impl Desk {
     }
 
     /// Opens a session and serves it. Ends well when the order changes.
-    async fn serve(&self, seat: Seat, mut orders: watch::Receiver<Order>, told: &mut bool) -> Result<(), WorkerError> {
+    async fn serve(
+        &self,
+        seat: Seat,
+        dialer: &Dialer,
+        mut orders: watch::Receiver<Order>,
+        told: &mut bool,
+    ) -> Result<(), WorkerError> {
         let opening = async {
             let _permit = self.handshakes.acquire().await.expect("the semaphore is never closed");
-            self.dialer.open(seat.address).await
+            dialer.open(seat.address).await
         };
         let session = tokio::select! {
             session = opening => session?,
