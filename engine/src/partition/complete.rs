@@ -8,7 +8,7 @@ use super::{
     Flag, NONE, Partition, Turn,
     execution::Execution,
     low, micros_between,
-    recent::{AttemptHead, Texts, cut_for_dead_letter},
+    recent::{Attempt, Texts, cut_for_dead_letter},
 };
 use crate::schedule::{Backoff, retry_delay};
 use std::time::Duration;
@@ -196,9 +196,9 @@ impl Partition {
         let tenant = &self.policies.value(record.policy).policy.tenant_name;
         let name = self.arena.entry(record.data).name;
         let output = cut_for_dead_letter(texts.output);
-        let head = AttemptHead { end: *end, generation: record.generation(), retry_at: 0, dead: true };
-        let fallen = self.dead_letters.push(head, &Texts { error: failure.kind, output, tenant, name });
-        self.refer(end.worker, fallen, self.limits.dead_letters_max);
+        let texts = Texts { error: failure.kind, output, tenant, name };
+        let letter = Attempt { end: *end, generation: record.generation(), retry_at: 0, dead: true, texts };
+        self.dead_letters.push(&letter);
         let state = match end.outcome {
             AttemptOutcome::TimedOut => ExecutionState::TimedOut,
             AttemptOutcome::WorkerLost => ExecutionState::WorkerLost,
@@ -224,20 +224,8 @@ impl Partition {
         assert_eq!(record.token(), end.token, "only the newest attempt can end");
         record.set(Flag::REPORTED, end.reported);
         record.finished_secs = low(end.finished_at.as_micros() / 1_000_000);
-        let head = AttemptHead { end: *end, generation: record.generation(), retry_at: retry_at.as_micros(), dead };
-        let fallen = self.recent.push(head, texts);
-        self.refer(end.worker, fallen, self.limits.recent_max);
-    }
-
-    /// Counts a ring's reference to a worker, and the one that fell out.
-    #[inline]
-    pub(super) fn refer(&mut self, worker: u16, fallen: Option<u16>, ring_max: u32) {
-        if ring_max > 0 {
-            self.workers.acquire(worker);
-        }
-        if let Some(fallen) = fallen {
-            self.workers.release(fallen);
-        }
+        let (generation, retry_at) = (record.generation(), retry_at.as_micros());
+        self.recent.push(&Attempt { end: *end, generation, retry_at, dead, texts: *texts });
     }
 }
 

@@ -73,7 +73,7 @@ impl Partition {
         }
         for (attempts, tag) in [(&self.recent, tag::RECENT), (&self.dead_letters, tag::DEAD_LETTER)] {
             for (place, attempt) in (0_u64..).zip(attempts.iter()) {
-                sum = sum.wrapping_add(digest_of_attempt(attempt, place, tag, buffer));
+                sum = sum.wrapping_add(digest_of_attempt(&attempt, place, tag, buffer));
             }
         }
         for (key, submission) in self.idempotency.iter() {
@@ -142,14 +142,14 @@ fn digest_of_execution(execution: &Execution, buffer: &mut Vec<u8>) -> u64 {
         .hash()
 }
 
-fn digest_of_attempt(attempt: &Attempt, place: u64, tag: u8, buffer: &mut Vec<u8>) -> u64 {
-    let texts = attempt.texts();
+fn digest_of_attempt(attempt: &Attempt<'_>, place: u64, tag: u8, buffer: &mut Vec<u8>) -> u64 {
+    let texts = &attempt.texts;
     Item::new(buffer, tag)
         .number(place)
         .number(attempt.generation)
-        .number(attempt.retry_at())
-        .number(u8::from(attempt.is_dead()))
-        .bytes(&attempt.end().to_bytes())
+        .number(attempt.retry_at)
+        .number(u8::from(attempt.dead))
+        .bytes(&attempt.end.to_bytes())
         .bytes(texts.error.as_bytes())
         .bytes(texts.output)
         .bytes(texts.tenant.as_bytes())

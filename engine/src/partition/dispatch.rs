@@ -49,7 +49,9 @@ impl Partition {
         if let Some((index, _)) = self.workers.iter().find(|(_, entry)| entry.instance == instance) {
             return Some(index);
         }
-        let worker = self.workers.vacancy(self.limits.workers_max)?;
+        let worker = self.workers.vacancy(self.limits.workers_max, || {
+            self.recent.iter().chain(self.dead_letters.iter()).map(|attempt| attempt.end.worker)
+        })?;
         self.emit(turn.events, &Event::WorkerSeen(WorkerSeen { worker, instance, name }));
         Some(worker)
     }

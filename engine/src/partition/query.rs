@@ -86,7 +86,7 @@ impl Partition {
     fn last_finished(&self, slot: u32, record: &JobRecord) -> Timestamp {
         let to_second = Timestamp::from_secs(record.finished_secs.into());
         let newest = self.recent.iter().rev().find(|attempt| is_of(attempt, slot, record.generation()));
-        newest.map_or(to_second, |attempt| attempt.end().finished_at.max(to_second))
+        newest.map_or(to_second, |attempt| attempt.end.finished_at.max(to_second))
     }
 
     /// The execution in flight of the job in `slot`.
@@ -96,7 +96,7 @@ impl Partition {
         let worker = self.workers.get(execution.worker).map_or("", |worker| &worker.name);
         let retrying = execution.retrying;
         let newest = retrying.then(|| self.newest_attempt(slot, record.generation())).flatten();
-        let texts = newest.map(Attempt::texts).unwrap_or_default();
+        let texts = newest.map(|attempt| attempt.texts).unwrap_or_default();
         Some(ExecutionView {
             request_id,
             job: self.job_id(slot),
@@ -109,7 +109,7 @@ impl Partition {
             scheduled_at: execution.scheduled_at,
             dispatched_at: execution.dispatched_at,
             finished_at: if retrying { execution.retry_at } else { Timestamp::EPOCH },
-            run_us: newest.map_or(0, |attempt| attempt.end().run_us),
+            run_us: newest.map_or(0, |attempt| attempt.end.run_us),
             tenant: &self.policies.value(record.policy).policy.tenant_name,
             name: self.arena.entry(record.data).name,
             worker,
@@ -118,14 +118,14 @@ impl Partition {
         })
     }
 
-    fn newest_attempt(&self, slot: u32, generation: u32) -> Option<&Attempt> {
+    fn newest_attempt(&self, slot: u32, generation: u32) -> Option<Attempt<'_>> {
         self.recent.iter().rev().find(|attempt| is_of(attempt, slot, generation))
     }
 
     /// An attempt that ended.
-    pub(crate) fn view_ended<'a>(&'a self, attempt: &'a Attempt, request_id: u64) -> ExecutionView<'a> {
-        let end = attempt.end();
-        let texts = attempt.texts();
+    pub(crate) fn view_ended<'a>(&'a self, attempt: &Attempt<'a>, request_id: u64) -> ExecutionView<'a> {
+        let end = attempt.end;
+        let texts = attempt.texts;
         let job = JobId::new(self.id, attempt.generation, end.slot);
         let alive = self.slot_of(job).map(|slot| self.table.record(slot));
         let (tenant, name) = match alive {
@@ -171,16 +171,16 @@ impl Partition {
         {
             return Some(view);
         }
-        let wanted = |attempt: &&Attempt| {
-            is_of(attempt, job.slot(), job.generation()) && attempt.end().fire_sequence == super::low(fire_sequence.0)
+        let wanted = |attempt: &Attempt<'_>| {
+            is_of(attempt, job.slot(), job.generation()) && attempt.end.fire_sequence == super::low(fire_sequence.0)
         };
         let recent = self.recent.iter().rev().find(wanted);
         let attempt = recent.or_else(|| self.dead_letters.iter().rev().find(wanted))?;
-        (job.partition() == self.id).then(|| self.view_ended(attempt, request_id))
+        (job.partition() == self.id).then(|| self.view_ended(&attempt, request_id))
     }
 
     /// The newest attempt that ended.
-    pub(crate) fn newest_ended(&self) -> Option<&Attempt> {
+    pub(crate) fn newest_ended(&self) -> Option<Attempt<'_>> {
         self.recent.iter().next_back()
     }
 
@@ -195,8 +195,8 @@ impl Partition {
     }
 }
 
-fn is_of(attempt: &Attempt, slot: u32, generation: u32) -> bool {
-    attempt.generation == generation && attempt.end().slot == slot
+fn is_of(attempt: &Attempt<'_>, slot: u32, generation: u32) -> bool {
+    attempt.generation == generation && attempt.end.slot == slot
 }
 
 const fn state_of(outcome: AttemptOutcome) -> ExecutionState {

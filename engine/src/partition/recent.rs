@@ -1,7 +1,9 @@
 //! The newest attempts that ended, and the newest dead letters, each in a ring.
 //!
-//! An attempt's texts lie in one buffer, which passes from one that falls out of the ring to one that comes, so that remembering
-//! allocates next to nothing once the ring is full. The names of tenant and job are looked up while the job exists and written down when it goes.
+//! Every execution writes one entry, and each partition has rings of its own, so the place it writes to is hardly ever in a cache:
+//! it is one cache line that is written and never read on the way. The few attempts that have texts keep them beside, in buffers
+//! that pass from one that falls out of the ring to one that comes. The names of tenant and job are looked up while the job exists and
+//! written down when it goes.
 
 use std::collections::VecDeque;
 use tickwheel_wire::event::AttemptEnd;
@@ -9,23 +11,23 @@ use tickwheel_wire::event::AttemptEnd;
 /// Texts of a dead letter are cut to this.
 const DEAD_TEXT_BYTES_MAX: usize = 512;
 
-/// An attempt that ended: one cache line, and its texts if it has any.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is remembered of an attempt besides its texts: one cache line.
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub(crate) struct Attempt {
+struct Line {
     end: [u8; AttemptEnd::BYTES],
     dead: bool,
-    pub generation: u32,
-    details: Option<Box<Details>>,
+    generation: u32,
+    retry_at: u64,
 }
 
-const _: () = assert!(size_of::<Attempt>() == 64, "the newest attempt of each partition is written at each execution");
+const _: () = assert!(size_of::<Line>() == 64, "an execution writes one cache line of the ring");
 
-/// What most attempts do not have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The texts of an attempt, one behind the other: error name, output or message, and, if the job is gone, tenant and name.
+#[derive(Clone, Debug, Default)]
 struct Details {
-    retry_at: u64,
-    /// Error name, output or message, and, if the job is gone, tenant and name; one behind the other.
+    /// Number of the attempt.
+    number: u64,
     bytes: Vec<u8>,
     error_bytes: u16,
     output_bytes: u16,
@@ -41,44 +43,115 @@ pub(crate) struct Texts<'a> {
     pub name: &'a str,
 }
 
-impl Texts<'_> {
-    const fn is_empty(&self) -> bool {
-        self.error.is_empty() && self.output.is_empty() && self.tenant.is_empty() && self.name.is_empty()
-    }
+/// An attempt as it is remembered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt<'a> {
+    pub end: AttemptEnd,
+    pub generation: u32,
+    /// When the next attempt may start; 0: none follows.
+    pub retry_at: u64,
+    /// Whether the execution is a dead letter.
+    pub dead: bool,
+    pub texts: Texts<'a>,
 }
 
-impl Attempt {
-    /// How it ended.
-    pub fn end(&self) -> AttemptEnd {
-        AttemptEnd::from_bytes(&self.end).expect("the bytes were made from an attempt's end")
+/// Attempts in order of their end.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    /// The attempt with number n is at n modulo the bound.
+    lines: Vec<Line>,
+    /// Number of the next attempt.
+    next_number: u64,
+    count_max: usize,
+    /// By ascending number.
+    details: VecDeque<Details>,
+    spare: Vec<u8>,
+}
+
+impl Recent {
+    pub const fn new(count_max: u32) -> Self {
+        let count_max = count_max as usize;
+        Self { lines: Vec::new(), next_number: 0, count_max, details: VecDeque::new(), spare: Vec::new() }
     }
 
-    /// When the next attempt may start; 0: none follows.
-    pub fn retry_at(&self) -> u64 {
-        self.details.as_ref().map_or(0, |details| details.retry_at)
-    }
-
-    /// Whether the execution is a dead letter.
-    pub const fn is_dead(&self) -> bool {
-        self.dead
-    }
-
-    pub fn texts(&self) -> Texts<'_> {
-        self.details.as_ref().map(|details| details.texts()).unwrap_or_default()
-    }
-
-    fn details_bytes(&self) -> usize {
-        self.details.as_ref().map_or(0, |details| size_of::<Details>() + details.bytes.capacity())
-    }
-
-    /// Writes the names down that can no longer be looked up.
-    fn name(&mut self, tenant: &str, name: &str) {
-        let details = self.details.get_or_insert_default();
-        if details.tenant_bytes == 0 {
-            details.tenant_bytes = u16::try_from(tenant.len()).expect("names are short");
-            details.bytes.extend_from_slice(tenant.as_bytes());
-            details.bytes.extend_from_slice(name.as_bytes());
+    /// Remembers an attempt, in place of the oldest if there are too many.
+    #[inline]
+    pub fn push(&mut self, attempt: &Attempt<'_>) {
+        if self.count_max == 0 {
+            return;
         }
+        let Attempt { end, generation, retry_at, dead, texts } = *attempt;
+        let line = Line { end: end.to_bytes(), dead, generation, retry_at };
+        if self.lines.len() < self.count_max {
+            self.lines.push(line);
+        } else {
+            let place = self.place(self.next_number);
+            self.lines[place] = line;
+            let oldest = self.next_number - self.count_max as u64;
+            if self.details.front().is_some_and(|details| details.number == oldest) {
+                self.spare = self.details.pop_front().expect("there is a front").bytes;
+            }
+        }
+        if texts != Texts::default() {
+            let mut details =
+                Details { number: self.next_number, bytes: std::mem::take(&mut self.spare), ..Details::default() };
+            details.set(&texts);
+            self.details.push_back(details);
+        }
+        self.next_number += 1;
+    }
+
+    /// Writes the names of a job that goes into its attempts. `newest_end_secs` is when its newest attempt ended.
+    pub fn name_attempts(&mut self, slot: u32, generation: u32, newest_end_secs: u32, tenant: &str, name: &str) {
+        let oldest_secs = self.iter().next().map(|oldest| oldest.end.finished_at.as_micros() / 1_000_000);
+        if oldest_secs.is_none_or(|oldest| oldest > u64::from(newest_end_secs)) {
+            return;
+        }
+        for number in self.numbers() {
+            let line = &self.lines[self.place(number)];
+            if line.generation == generation && end_of(line).slot == slot {
+                self.details_of(number).name(tenant, name);
+            }
+        }
+    }
+
+    /// From the oldest to the newest.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Attempt<'_>> {
+        self.numbers().map(|number| self.attempt(number))
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.lines.capacity() * size_of::<Line>()
+            + self.details.capacity() * size_of::<Details>()
+            + self.details.iter().map(|details| details.bytes.capacity()).sum::<usize>()
+    }
+
+    fn numbers(&self) -> std::ops::Range<u64> {
+        self.next_number - self.lines.len() as u64..self.next_number
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder is below the bound, which is a usize")]
+    const fn place(&self, number: u64) -> usize {
+        (number % self.count_max as u64) as usize
+    }
+
+    fn attempt(&self, number: u64) -> Attempt<'_> {
+        let line = &self.lines[self.place(number)];
+        let found = self.details.binary_search_by_key(&number, |details| details.number);
+        let texts = found.map(|place| self.details[place].texts()).unwrap_or_default();
+        Attempt { end: end_of(line), generation: line.generation, retry_at: line.retry_at, dead: line.dead, texts }
+    }
+
+    /// The texts of an attempt, empty ones if it has none yet.
+    fn details_of(&mut self, number: u64) -> &mut Details {
+        let place = match self.details.binary_search_by_key(&number, |details| details.number) {
+            Ok(place) => place,
+            Err(place) => {
+                self.details.insert(place, Details { number, ..Details::default() });
+                place
+            }
+        };
+        &mut self.details[place]
     }
 }
 
@@ -91,9 +164,8 @@ impl Details {
         Texts { error: text(error), output, tenant: text(tenant), name: text(name) }
     }
 
-    fn set(&mut self, retry_at: u64, texts: &Texts<'_>) {
+    fn set(&mut self, texts: &Texts<'_>) {
         let length = |bytes: usize| u16::try_from(bytes).expect("texts are bounded at 4 KiB");
-        self.retry_at = retry_at;
         self.error_bytes = length(texts.error.len());
         self.output_bytes = length(texts.output.len());
         self.tenant_bytes = length(texts.tenant.len());
@@ -103,73 +175,19 @@ impl Details {
         self.bytes.extend_from_slice(texts.tenant.as_bytes());
         self.bytes.extend_from_slice(texts.name.as_bytes());
     }
+
+    /// Writes the names down that can no longer be looked up.
+    fn name(&mut self, tenant: &str, name: &str) {
+        if self.tenant_bytes == 0 {
+            self.tenant_bytes = u16::try_from(tenant.len()).expect("names are short");
+            self.bytes.extend_from_slice(tenant.as_bytes());
+            self.bytes.extend_from_slice(name.as_bytes());
+        }
+    }
 }
 
-/// What is remembered of an attempt besides its texts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AttemptHead {
-    pub end: AttemptEnd,
-    pub generation: u32,
-    pub retry_at: u64,
-    pub dead: bool,
-}
-
-/// Attempts in order of their end.
-#[derive(Debug)]
-pub(crate) struct Recent {
-    attempts: VecDeque<Attempt>,
-    count_max: usize,
-    /// Details of a fallen attempt, for the next that needs some.
-    spare: Option<Box<Details>>,
-}
-
-impl Recent {
-    pub const fn new(count_max: u32) -> Self {
-        Self { attempts: VecDeque::new(), count_max: count_max as usize, spare: None }
-    }
-
-    /// Remembers an attempt; returns the worker of the one that fell out.
-    pub fn push(&mut self, head: AttemptHead, texts: &Texts<'_>) -> Option<u16> {
-        let (mut fallen, mut details) = (None, None);
-        if self.attempts.len() >= self.count_max {
-            let oldest = self.attempts.pop_front()?;
-            fallen = Some(oldest.end().worker);
-            details = oldest.details;
-        }
-        let AttemptHead { end, generation, retry_at, dead } = head;
-        if retry_at == 0 && texts.is_empty() {
-            self.spare = details.or_else(|| self.spare.take());
-            details = None;
-        } else {
-            let mut kept = details.or_else(|| self.spare.take()).unwrap_or_default();
-            kept.set(retry_at, texts);
-            details = Some(kept);
-        }
-        self.attempts.push_back(Attempt { end: end.to_bytes(), dead, generation, details });
-        fallen
-    }
-
-    /// Writes the names of a job that goes into its attempts. `newest_end_secs` is when its newest attempt ended.
-    pub fn name_attempts(&mut self, slot: u32, generation: u32, newest_end_secs: u32, tenant: &str, name: &str) {
-        let oldest_secs = self.attempts.front().map(|oldest| oldest.end().finished_at.as_micros() / 1_000_000);
-        if oldest_secs.is_none_or(|oldest| oldest > u64::from(newest_end_secs)) {
-            return;
-        }
-        let own = |attempt: &&mut Attempt| attempt.generation == generation && attempt.end().slot == slot;
-        for attempt in self.attempts.iter_mut().filter(own) {
-            attempt.name(tenant, name);
-        }
-    }
-
-    /// From the oldest to the newest.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Attempt> + ExactSizeIterator {
-        self.attempts.iter()
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        self.attempts.capacity() * size_of::<Attempt>()
-            + self.attempts.iter().map(Attempt::details_bytes).sum::<usize>()
-    }
+fn end_of(line: &Line) -> AttemptEnd {
+    AttemptEnd::from_bytes(&line.end).expect("the bytes were made from an attempt's end")
 }
 
 /// The front of `bytes` that a dead letter keeps.

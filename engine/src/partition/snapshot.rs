@@ -14,7 +14,7 @@ use super::{
     execution::{Execution, Volatile},
     idempotency::Submission,
     policy::{Policy, PolicyEntry, Rhythm, Timing},
-    recent::{Attempt, AttemptHead, Texts},
+    recent::{Attempt, Texts},
     table::Table,
 };
 use crate::{hashing::Map, shard::PartitionLimits};
@@ -440,13 +440,13 @@ impl ExecutionImage {
 }
 
 impl AttemptImage {
-    fn of(attempt: &Attempt) -> Self {
-        let Texts { error, output, tenant, name } = attempt.texts();
+    fn of(attempt: Attempt<'_>) -> Self {
+        let Texts { error, output, tenant, name } = attempt.texts;
         Self {
-            end: attempt.end().to_bytes(),
+            end: attempt.end.to_bytes(),
             generation: attempt.generation,
-            retry_at: attempt.retry_at(),
-            dead: attempt.is_dead(),
+            retry_at: attempt.retry_at,
+            dead: attempt.dead,
             error: error.to_owned(),
             output: output.to_vec(),
             tenant: tenant.to_owned(),
@@ -640,16 +640,10 @@ impl SnapshotReader {
     fn attempt(&mut self, dead_letters: bool, image: &ArchivedAttemptImage) -> Option<()> {
         let end = AttemptEnd::from_bytes(&image.end).ok()?;
         let (generation, retry_at) = (image.generation.to_native(), image.retry_at.to_native());
-        let head = AttemptHead { end, generation, retry_at, dead: image.dead };
         let texts = Texts { error: &image.error, output: &image.output, tenant: &image.tenant, name: &image.name };
-        let limits = &self.partition.limits;
-        let (ring, ring_max) = if dead_letters {
-            (&mut self.partition.dead_letters, limits.dead_letters_max)
-        } else {
-            (&mut self.partition.recent, limits.recent_max)
-        };
-        let fallen = ring.push(head, &texts);
-        self.partition.refer(end.worker, fallen, ring_max);
+        let attempt = Attempt { end, generation, retry_at, dead: image.dead, texts };
+        let ring = if dead_letters { &mut self.partition.dead_letters } else { &mut self.partition.recent };
+        ring.push(&attempt);
         Some(())
     }
 

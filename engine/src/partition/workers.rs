@@ -2,6 +2,7 @@
 //!
 //! Events name a worker by two bytes. An index is taken again when nothing refers to it any more and the table has grown beyond
 //! a few hundred entries, so that workers that come and go do not fill it, and the ones at work are not announced again and again.
+//! Running attempts are counted; whether a remembered attempt refers to an index is asked only when one is taken again.
 
 use tickwheel_wire::InstanceId;
 
@@ -12,7 +13,7 @@ const REUSE_COUNT_MIN: usize = 512;
 pub(crate) struct WorkerEntry {
     pub instance: InstanceId,
     pub name: Box<str>,
-    /// Executions in flight and remembered attempts that name it; derived.
+    /// Running attempts that name it; derived.
     pub uses: u32,
 }
 
@@ -24,15 +25,17 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// The index for a worker that has none yet, if one can be had.
-    pub fn vacancy(&mut self, count_max: u16) -> Option<u16> {
+    /// The index for a worker that has none yet, if one can be had. `remembered` gives the workers of remembered attempts.
+    pub fn vacancy<I: Iterator<Item = u16>>(&mut self, count_max: u16, remembered: impl FnOnce() -> I) -> Option<u16> {
         let count = self.entries.len();
         if count < REUSE_COUNT_MIN.min(usize::from(count_max)) {
             return u16::try_from(count).ok();
         }
+        let mut is_remembered = vec![false; count];
+        remembered().for_each(|index| is_remembered[usize::from(index)] = true);
         for step in 0..count {
             let index = (self.cursor + step) % count;
-            if self.entries[index].uses == 0 {
+            if self.entries[index].uses == 0 && !is_remembered[index] {
                 self.cursor = index + 1;
                 return u16::try_from(index).ok();
             }

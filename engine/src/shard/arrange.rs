@@ -46,7 +46,9 @@ impl Shard {
                 let partition = &self.partitions.get(usize::from(id.0))?.as_ref()?.partition;
                 (slot < partition.slot_count()).then_some((partition, slot))
             });
-            std::hint::black_box(jobs.clone().fold(0, |sum, (partition, slot)| sum ^ partition.slot(slot).next_fire_raw));
+            std::hint::black_box(
+                jobs.clone().fold(0, |sum, (partition, slot)| sum ^ partition.slot(slot).next_fire_raw),
+            );
             std::hint::black_box(jobs.fold(0, |sum, (partition, slot)| sum ^ partition.touch_entry(slot)));
         }
     }

@@ -175,8 +175,8 @@ impl Shard {
             if !page.has_room(effects) {
                 return place;
             }
-            if is_final(attempt) {
-                let view = partition.view_ended(attempt, request.request_id);
+            if is_final(&attempt) {
+                let view = partition.view_ended(&attempt, request.request_id);
                 page.add(origin, Some(view), filter, partition, effects);
             }
         }
@@ -212,8 +212,8 @@ impl Shard {
 }
 
 /// Whether no other attempt followed.
-fn is_final(attempt: &Attempt) -> bool {
-    attempt.retry_at() == 0
+const fn is_final(attempt: &Attempt<'_>) -> bool {
+    attempt.retry_at == 0
 }
 
 /// A page being filled.

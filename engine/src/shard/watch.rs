@@ -102,9 +102,9 @@ impl Shard {
             return;
         }
         let tenant = owned.partition.tenant_of(slot);
-        let newest = owned.partition.newest_ended().filter(|attempt| attempt.end().slot == slot);
+        let newest = owned.partition.newest_ended().filter(|attempt| attempt.end.slot == slot);
         if let Some(attempt) = newest {
-            let mut view = owned.partition.view_ended(attempt, 0);
+            let mut view = owned.partition.view_ended(&attempt, 0);
             if let Some(in_flight) = owned.partition.view_in_flight(slot, 0) {
                 (view.state, view.finished_at) = (ExecutionState::Retrying, in_flight.finished_at);
             }

@@ -730,3 +730,30 @@ fn a_job_moved_to_another_pool_while_queued_goes_to_that_pools_workers() {
     world.attach(1, 10, 1);
     assert_eq!(world.attempt().session, session(1));
 }
+
+#[test]
+fn numbers_of_workers_that_nothing_refers_to_are_taken_again() {
+    let mut world = World::with(1, |config| {
+        config.partition.workers_max = 2;
+        config.partition.recent_max = 1;
+    });
+    for number in 1..=5_u64 {
+        let name = format!("job-{number}");
+        world.attach(number, u128::from(number), 1);
+        world.create(&once(&name, 0));
+        world.fire();
+        let attempt = world.attempt();
+        assert_eq!((attempt.session, world.succeed(&attempt)), (session(number), Verdict::Accepted));
+        world.close(session(number));
+        world.pass_by_deadlines(10 * SECOND);
+    }
+    let execution = world.ask(|request_id| ListExecutions {
+        request_id,
+        partition: PartitionId(0),
+        tenant: "",
+        name: "",
+        cursor: 0,
+        limit: 9,
+    });
+    assert_eq!(execution.len(), 2, "the ring holds one attempt, and a page has an end");
+}
