@@ -2,8 +2,8 @@
 //!
 //! The state changes only by applying an event. A deciding function looks at the state and the time that it is given, emits
 //! events into an [`EventBuffer`], and each event is applied at the moment it is emitted; recovery applies the same
-//! events from the log and so decides nothing. One file per verb holds both halves: [`submit`], [`delete`], [`pause`], [`trigger`],
-//! [`fire`], [`dispatch`], [`complete`], [`cancel`], [`expire`].
+//! events from the log and so decides nothing. One file per verb holds both halves: `submit`, `delete`, `pause`, `trigger`,
+//! `fire`, `dispatch`, `complete`, `cancel`, `expire`.
 //!
 //! Invariants:
 //! - a job has at most one execution in flight, whose fire sequence and token are the job's newest;
@@ -12,7 +12,7 @@
 //!   dispatched exists nowhere else, and a crash merely makes it due again;
 //! - equal states have equal digests, whatever the order of slots in free lists, of entries in arenas, or of interned values.
 //!
-//! Some fields of job records and executions are volatile and belong to the shard core ([`record`], [`execution`]); they are
+//! Some fields of job records and executions are volatile and belong to the shard core (`record`, `execution`); they are
 //! here because they are touched together. Deliberately absent: clocks, randomness, I/O, sessions, queues.
 
 mod arena;

@@ -37,6 +37,8 @@ pub struct EventBuffer {
     pub(crate) first_sequence: u64,
     pub(crate) event_count: u32,
     pub(crate) bytes: Vec<u8>,
+    /// Whether it is among the buffers that the turn touched.
+    is_touched: bool,
 }
 
 impl EventBuffer {
@@ -59,6 +61,7 @@ impl EventBuffer {
     pub fn clear(&mut self) {
         self.event_count = 0;
         self.bytes.clear();
+        self.is_touched = false;
     }
 }
 
@@ -91,7 +94,7 @@ impl Effects {
 
     /// Whether there is neither an event nor an output.
     pub fn is_empty(&self) -> bool {
-        self.touched.is_empty() && self.outputs.is_empty()
+        self.outputs.is_empty() && self.sections().next().is_none()
     }
 
     /// The events by partition, in order of first touch.
@@ -132,13 +135,15 @@ impl Effects {
     }
 
     /// The buffer of `partition`'s events.
+    #[inline]
     pub(crate) fn buffer(&mut self, partition: PartitionId) -> &mut EventBuffer {
         let index = usize::from(partition.0);
         if index >= self.buffers.len() {
             self.buffers.resize_with(index + 1, EventBuffer::default);
         }
         let buffer = &mut self.buffers[index];
-        if buffer.event_count == 0 && !self.touched.contains(&partition) {
+        if !buffer.is_touched {
+            buffer.is_touched = true;
             self.touched.push(partition);
         }
         buffer

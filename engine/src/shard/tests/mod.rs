@@ -4,3 +4,4 @@ mod claims;
 mod harness;
 mod model;
 mod properties;
+mod siblings;
