@@ -1,7 +1,7 @@
 //! Snapshots: a partition as a row of chunks, written in slices while the partition goes on changing.
 //!
 //! A walk begins at one moment and describes that moment. What is small (executions in flight, workers, remembered attempts,
-//! idempotency keys) is written down at once. The job table is walked slot by slot, at most about 1 MiB per step; before a record that the
+//! idempotency keys) is written down at once. The job table is walked slot by slot, about 128 KiB per step; before a record that the
 //! walk has not reached changes, it is kept as it was (copy before write), and what it pointed to is given up only after the
 //! walk. So no step takes longer than its slice, and a change costs one copy of 48 bytes.
 //!
@@ -31,7 +31,7 @@ const FORMAT: u32 = 1;
 /// Slots that one chunk of jobs covers at most.
 const SLOTS_PER_CHUNK: u32 = 8_192;
 /// Bytes of names and payloads after which a chunk of jobs ends.
-const CHUNK_DATA_BYTES: usize = 512 << 10;
+const CHUNK_DATA_BYTES: usize = 128 << 10;
 /// Entries in a chunk of anything else, so that it stays below 1 MiB.
 const ENTRIES_PER_CHUNK: usize = 8_192;
 /// Attempts in a chunk; each may carry 4 KiB of output.
