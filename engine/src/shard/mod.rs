@@ -54,6 +54,9 @@ use workers::WorkerBook;
 
 /// Wheel entries that one call of [`Shard::fire`] takes at most.
 const DUE_PER_CALL: usize = 4_096;
+/// Messages for siblings that wait before words about credit are held back. The others are bounded by what causes them: a session,
+/// or an execution in flight.
+const OUTBOX_LOANS_MAX: usize = 4_096;
 /// The slot number of a partition's own wheel entry: its next finished job expires.
 const EXPIRY_SLOT: u32 = u32::MAX;
 /// Finished jobs that one call drops at most per partition.
@@ -217,8 +220,11 @@ impl Shard {
         }
         let outbox = &mut self.outbox;
         let may_rest = self.dispatcher.settle(|peer, message| {
-            outbox.push_back((peer, PeerMessage::Loan(message)));
-            true
+            let has_room = outbox.len() < OUTBOX_LOANS_MAX;
+            if has_room {
+                outbox.push_back((peer, PeerMessage::Loan(message)));
+            }
+            has_room
         });
         self.unfinished |= !may_rest && self.gate == Gate::Open;
     }
