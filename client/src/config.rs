@@ -29,6 +29,8 @@ const MTU_BYTES_MIN: u16 = 1200;
 const MTU_BYTES_MAX: u16 = 8952;
 /// Flow control and send windows, in bytes.
 const WINDOW_BYTES: u32 = 8 << 20;
+/// Round trip that is assumed before one was measured.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Congestion window at the start for the smallest packets, in bytes (RFC 9002, 7.2).
 const INITIAL_WINDOW_BYTES_MIN: u64 = 14_720;
 
@@ -119,9 +121,10 @@ pub struct ConnectConfig {
     pub credentials: Credentials,
     /// The name that the node's certificate must carry. Default [`SERVER_NAME_DEFAULT`].
     pub server_name: String,
-    /// Longest wait for one connection, its handshake and `Welcome` included. Default 10 s.
+    /// Longest wait for one connection, its handshake and `Welcome` included. Default 3 s.
     pub connect_timeout: Duration,
-    /// Interval of QUIC keep-alives. Default 5 s.
+    /// Interval of QUIC keep-alives. Default 1 s: well below the time that executions wait for
+    /// their worker after a server's restart, which is noticed by the answer to one.
     pub keep_alive: Duration,
     /// A connection from which nothing is heard for this long is lost. Default 30 s.
     pub idle_timeout: Duration,
@@ -139,8 +142,8 @@ impl ConnectConfig {
             address: address.into(),
             credentials,
             server_name: SERVER_NAME_DEFAULT.to_owned(),
-            connect_timeout: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(3),
+            keep_alive: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(30),
             mtu_bytes: 1472,
             frame_bytes_max: u32::try_from(limits::FRAME_BYTES_MAX).expect("1 MiB fits"),
@@ -177,6 +180,8 @@ impl ConnectConfig {
             .datagram_receive_buffer_size(None)
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(self.keep_alive))
+            // The first packet to a node that is just starting is repeated after three times this, not after a second.
+            .initial_rtt(INITIAL_RTT)
             .send_window(WINDOW_BYTES.into())
             .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
             .receive_window(VarInt::from_u32(WINDOW_BYTES))

@@ -4,8 +4,8 @@
 //! exists. Deliberately absent: addresses, files, anything about sockets.
 
 use quinn_proto::{
-    EndpointConfig as QuicEndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
-    congestion::CubicConfig,
+    EndpointConfig as QuicEndpointConfig, HashedConnectionIdGenerator, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
+    TransportConfig, VarInt, congestion::CubicConfig,
 };
 use std::{sync::Arc, time::Duration};
 use tickwheel_wire::{
@@ -13,7 +13,10 @@ use tickwheel_wire::{
     limits,
 };
 
-use crate::{lane::LANE_COUNT, tls::ServerTls};
+use crate::{
+    lane::LANE_COUNT,
+    tls::{RestartSecrets, ServerTls},
+};
 
 /// Smallest datagram payload that QUIC permits as a path's limit, in bytes; handshakes always use it.
 pub const MTU_BYTES_MIN: u16 = 1200;
@@ -145,8 +148,10 @@ impl EndpointConfig {
     }
 
     /// Settings of the QUIC endpoint.
-    pub(crate) fn quic_endpoint(&self) -> QuicEndpointConfig {
-        let mut quic = QuicEndpointConfig::default();
+    pub(crate) fn quic_endpoint(&self, tls: &ServerTls) -> QuicEndpointConfig {
+        let RestartSecrets { reset_key, connection_id_key } = tls.secrets();
+        let mut quic = QuicEndpointConfig::new(reset_key);
+        quic.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id_key)));
         quic.max_udp_payload_size(self.mtu_bytes).expect("the range was validated").rng_seed(self.random_seed);
         quic
     }

@@ -176,7 +176,7 @@ impl Endpoint {
     pub fn new(config: EndpointConfig, tls: &ServerTls, now: Instant) -> Result<Self, ConfigError> {
         config.validate()?;
         let server = Arc::new(config.quic_server(tls));
-        let quic = quinn_proto::Endpoint::new(Arc::new(config.quic_endpoint()), Some(server), true, None);
+        let quic = quinn_proto::Endpoint::new(Arc::new(config.quic_endpoint(tls)), Some(server), true, None);
         let rules = FrameRules { frame_bytes_max: config.frame_bytes_max, is_known_frame: config.is_known_frame };
         Ok(Self {
             config,

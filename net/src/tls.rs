@@ -4,6 +4,7 @@
 //! resumption, so that each session proves its identity anew. rustls judges the validity period of certificates by the
 //! system's wall clock; that is the one clock that is read below this crate.
 
+use ::ring::hmac;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use rustls::{
     RootCertStore, ServerConfig,
@@ -21,6 +22,31 @@ pub const ALPN: &[u8] = b"tickwheel/1";
 #[derive(Clone)]
 pub struct ServerTls {
     quic: Arc<QuicServerConfig>,
+    secrets: RestartSecrets,
+}
+
+/// What must be the same after a restart.
+///
+/// A server that was killed and started again has to tell its peers that their connections are gone (RFC 9000, 10.3), or they
+/// would wait for their idle time-out. It recognises its own connection ids by one key and signs the reset with another;
+/// both follow from the one secret that outlives the process.
+#[derive(Clone)]
+pub(crate) struct RestartSecrets {
+    pub reset_key: Arc<hmac::Key>,
+    pub connection_id_key: u64,
+}
+
+impl RestartSecrets {
+    fn derive(private_key: &[u8]) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, private_key);
+        let reset_key = hmac::sign(&root, b"tickwheel stateless reset");
+        let connection_id_key = hmac::sign(&root, b"tickwheel connection ids");
+        let first = connection_id_key.as_ref().first_chunk().expect("a digest has 32 bytes");
+        Self {
+            reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key.as_ref())),
+            connection_id_key: u64::from_le_bytes(*first),
+        }
+    }
 }
 
 /// Why certificates or key are of no use.
@@ -54,6 +80,7 @@ impl ServerTls {
         }
         let chain = certificates(chain).map_err(TlsError::Chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
+        let secrets = RestartSecrets::derive(key.secret_der());
         let provider = Arc::new(provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
@@ -68,7 +95,11 @@ impl ServerTls {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let quic = QuicServerConfig::try_from(config).expect("the provider has the suite of initial packets");
-        Ok(Self { quic: Arc::new(quic) })
+        Ok(Self { quic: Arc::new(quic), secrets })
+    }
+
+    pub(crate) fn secrets(&self) -> RestartSecrets {
+        self.secrets.clone()
     }
 
     pub(crate) fn quic(&self) -> Arc<QuicServerConfig> {

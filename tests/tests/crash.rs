@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tickwheel_client::{
-    Client, ClientConfig, ConnectConfig, ExecutionFilter, ExecutionState, JobBuilder, Output, SubmitMode, Transition,
+    Client, ClientConfig, ConnectConfig, ExecutionFilter, ExecutionState, JobBuilder, JobFilter, Output, SubmitMode, Transition,
     Worker,
 };
 use tickwheel_server::certificates;
@@ -164,9 +164,10 @@ async fn submit(client: Client, ledger: Shared, stop: Arc<AtomicBool>) -> anyhow
 async fn check_all_there(client: &Client, ledger: &Shared) -> anyhow::Result<()> {
     let submitted = with(ledger, |ledger| ledger.submitted.clone());
     ensure!(submitted.len() > INTERVAL_JOBS, "hardly anything was submitted");
-    for name in &submitted {
-        client.get(name).await.with_context(|| format!("{name} was acknowledged and is gone"))?;
-    }
+    let found = client.list(JobFilter::default())?.collect().await?;
+    let found: BTreeSet<&str> = found.iter().map(|job| job.definition.name.as_str()).collect();
+    let gone: Vec<&String> = submitted.iter().filter(|name| !found.contains(name.as_str())).collect();
+    ensure!(gone.is_empty(), "{} jobs were acknowledged and are gone, {} first", gone.len(), gone[0]);
     Ok(())
 }
 
