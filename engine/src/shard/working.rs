@@ -237,6 +237,8 @@ impl Shard {
                     volatile.heartbeat_deadline = Some(now + Duration::from_millis(heartbeat_ms.into()));
                 }
             }
+            // The worker is not known here yet, or the partition is on its way: the next sign of life may find both.
+            Err(Verdict::Overloaded) => {}
             // The completion may have overtaken the sign of life; a worker that does not run the attempt ignores this.
             Err(_) => self.tell_stale(origin, job, fire_sequence, token, effects),
         }
