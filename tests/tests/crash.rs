@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tickwheel_client::{
-    Client, ClientConfig, ConnectConfig, ExecutionFilter, ExecutionState, JobBuilder, JobFilter, Output, SubmitMode, Transition,
-    Worker,
+    Client, ClientConfig, ConnectConfig, ExecutionFilter, ExecutionState, JobBuilder, JobFilter, Output, SubmitMode,
+    Transition, Worker,
 };
 use tickwheel_server::certificates;
 use tickwheel_tests::{
