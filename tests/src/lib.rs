@@ -1,6 +1,7 @@
 //! What the tests of whole nodes share: a node in this process on a data directory of its own, and clients and workers for it.
 
 pub mod bystander;
+pub mod confine;
 pub mod peer;
 pub mod process;
 
