@@ -1,7 +1,7 @@
 //! Byte layouts declared once: a struct's fields, in order, without padding, are its layout.
 //!
-//! [`fixed_layout!`] is for what is hot (work frames, log events): every field has a fixed size, the whole is moved as one
-//! array, and its length is a constant that callers assert at compile time. [`variable_layout!`] is for cold frames: fields
+//! `fixed_layout!` is for what is hot (work frames, log events): every field has a fixed size, the whole is moved as one
+//! array, and its length is a constant that callers assert at compile time. `variable_layout!` is for cold frames: fields
 //! may be strings and byte strings. Both refuse trailing bytes when decoded as a whole.
 
 use crate::{

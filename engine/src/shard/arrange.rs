@@ -38,7 +38,7 @@ impl Shard {
     }
 
     /// Reads the records that are about to be worked on, and then names and payloads, one after the other and without any
-    /// dependency, so that their cache misses overlap. Where every access misses, this takes a third off an execution.
+    /// dependency, so that their cache misses overlap.
     fn touch(&self, due: &[(u64, Armed)]) {
         for batch in due.chunks(TOUCHED_PER_BATCH) {
             let jobs = batch.iter().filter_map(|&(key, _)| {

@@ -1,4 +1,4 @@
-//! The configuration: what was written ([`file`]) and what it means ([`Configuration`]).
+//! The configuration: what was written ([`mod@file`]) and what it means ([`Configuration`]).
 //!
 //! A setting comes from the flag, else the `TICKWHEEL_*` variable, else the file, else the default. Flags and variables are the
 //! argument parser's; this module merges them over the file, checks every range once, and hands out resolved values only.

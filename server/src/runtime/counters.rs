@@ -54,6 +54,8 @@ pub struct ShardCounters {
     /// Allocations on the shard's thread, as of its last [`ShardCounters::turn`]; zero unless the program's global
     /// allocator is [`allocations::CountingAllocator`].
     pub allocations: Counter,
+    /// Those of them that were made while the QUIC library had the floor: its packets, frames and acknowledgements.
+    pub allocations_quic: Counter,
 }
 
 impl ShardCounters {
@@ -62,6 +64,15 @@ impl ShardCounters {
     pub fn turn(&self) {
         self.turns.add(1);
         self.allocations.set(allocations::on_this_thread());
+    }
+
+    /// Runs `body`, a call into the QUIC library, and counts its allocations apart.
+    #[inline]
+    pub fn in_quic<T>(&self, body: impl FnOnce() -> T) -> T {
+        let before = allocations::on_this_thread();
+        let result = body();
+        self.allocations_quic.add(allocations::on_this_thread() - before);
+        result
     }
 }
 

@@ -141,17 +141,19 @@ impl ShardLoop {
     }
 
     fn receive(&mut self, reading: &Reading) -> Result<bool, Fatal> {
-        let Self { socket, endpoint, .. } = self;
+        let Self { socket, endpoint, counters, .. } = self;
         let instant = reading.instant;
         let mut received = false;
         socket
             .receive(|datagram| {
                 received = true;
-                endpoint.handle_datagram(instant, datagram.remote, datagram.local_ip, datagram.ecn, datagram.bytes);
+                counters.in_quic(|| {
+                    endpoint.handle_datagram(instant, datagram.remote, datagram.local_ip, datagram.ecn, datagram.bytes);
+                });
             })
             .map_err(|error| Fatal::Shard { shard: self.id.0, reason: format!("its socket is broken: {error}") })?;
         if endpoint.next_timeout().is_some_and(|timeout| timeout <= instant) {
-            endpoint.handle_timeout(instant);
+            counters.in_quic(|| endpoint.handle_timeout(instant));
             received = true;
         }
         Ok(received)
@@ -159,7 +161,7 @@ impl ShardLoop {
 
     fn session_events(&mut self, reading: &Reading) -> bool {
         let mut worked = false;
-        while let Some(event) = self.endpoint.poll_event() {
+        while let Some(event) = self.counters.in_quic(|| self.endpoint.poll_event()) {
             worked = true;
             match event {
                 Event::Opened { session, identity, remote } => {
@@ -295,13 +297,16 @@ impl ShardLoop {
     }
 
     fn transmit(&mut self, instant: Instant) -> bool {
-        self.endpoint.flush(instant);
+        self.counters.in_quic(|| self.endpoint.flush(instant));
         let mut worked = false;
         for _ in 0..SENDS_MAX {
             let segments_max = self.socket.segments_max(1_200);
             let next = match self.blocked.take() {
                 Some(transmit) => Some(transmit),
-                None => self.endpoint.poll_transmit(instant, segments_max, &mut self.send_buffer),
+                None => {
+                    let Self { endpoint, counters, send_buffer, .. } = self;
+                    counters.in_quic(|| endpoint.poll_transmit(instant, segments_max, send_buffer))
+                }
             };
             let Some(transmit) = next else { break };
             let outgoing = Outgoing {

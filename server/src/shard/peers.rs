@@ -2,7 +2,7 @@
 //! session that lives elsewhere.
 //!
 //! Everything for one sibling in one turn travels in at most three envelopes over a bounded queue. A full queue refuses: then
-//! envelopes wait here, and past [`BACKLOG_MAX`] of them frames of clients are refused, typed, at once. Answers and the
+//! envelopes wait here, and past `BACKLOG_MAX` of them frames of clients are refused, typed, at once. Answers and the
 //! cores' messages are never refused: the requests and the credit behind them bound them.
 //!
 //! Invariant: what one shard tells another arrives in order, the cores' messages of a turn before its frames, so that a worker

@@ -246,7 +246,9 @@ impl Router {
         push("datagrams_received", shard.datagrams_received.count());
         push("sends", shard.sends.count());
         push("device_writes", shard.device_writes.count());
-        push("allocations", shard.allocations.count());
+        let allocations_quic = shard.allocations_quic.count();
+        push("allocations", shard.allocations.count().saturating_sub(allocations_quic));
+        push("allocations_quic", allocations_quic);
         let mut totals =
             [("fired", 0), ("succeeded", 0), ("failed_attempts", 0), ("dead", 0), ("skipped", 0), ("misfired", 0)];
         for counters in self.core.partitions().map(Partition::counters) {
