@@ -2,7 +2,7 @@
 
 use super::{AbandonedPlace, Effects, Origin, PeerMessage, Refusal, Shard, WorkerProfile};
 use crate::{
-    dispatcher::{Capacity, PoolSet, WorkerHandle},
+    dispatcher::{AttachError, Capacity, PoolSet, WorkerHandle},
     partition::{CompleteError, Report, execution::WorkerPlace},
 };
 use std::{sync::Arc, time::Duration};
@@ -83,7 +83,10 @@ impl Shard {
         let handle = self
             .dispatcher
             .attach(origin.session, pools, capacity)
-            .map_err(|error| (RefusalCode::Overloaded, "pools", 0, error.to_string()))?;
+            .map_err(|error| match error {
+                AttachError::Pools { .. } => (RefusalCode::InvalidField, "pools", 0, error.to_string()),
+                _ => (RefusalCode::Overloaded, "workers", 0, error.to_string()),
+            })?;
         let (session, instance) = (origin.session, attach.instance);
         let profile = WorkerProfile { session, instance, name: origin.identity.name.clone(), pools };
         self.worker_up(&profile, Some(handle));
