@@ -11,7 +11,6 @@ use std::{
     process::{Command, Stdio},
     time::Duration,
 };
-use tempfile::TempDir;
 use tickwheel_client::{JobBuilder, Lane, RefusalCode, Timestamp};
 use tickwheel_tests::{
     PATIENCE, TestNode,
@@ -41,16 +40,17 @@ fn run<T>(body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
 }
 
 /// A file system of its own that can be made to take no writes for a while. They wait and fail not.
-struct SlowDisk {
-    folder: TempDir,
+struct SlowDisk<'a> {
+    folder: &'a Path,
     is_frozen: bool,
 }
 
-impl SlowDisk {
-    /// `None` where there are no loop devices, or no tools for them.
-    fn mount() -> anyhow::Result<Option<Self>> {
-        let disk = Self { folder: data_directory()?, is_frozen: false };
-        let image = disk.folder.path().join("image");
+impl<'a> SlowDisk<'a> {
+    /// A disk in `folder`, which has to outlive the mount to be removable. `None` where there are no loop devices, or no tools
+    /// for them.
+    fn mount(folder: &'a Path) -> anyhow::Result<Option<Self>> {
+        let disk = Self { folder, is_frozen: false };
+        let image = disk.folder.join("image");
         File::create(&image)?.set_len(DISK_BYTES)?;
         fs::create_dir(disk.data())?;
         let (image, data) = (image.display().to_string(), disk.data().display().to_string());
@@ -63,7 +63,7 @@ impl SlowDisk {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.join("data")
     }
 
     fn freeze(&mut self) -> anyhow::Result<()> {
@@ -79,7 +79,7 @@ impl SlowDisk {
     }
 }
 
-impl Drop for SlowDisk {
+impl Drop for SlowDisk<'_> {
     fn drop(&mut self) {
         if self.is_frozen {
             // The test has failed already. A frozen disk would hold up the node's end.
@@ -113,8 +113,9 @@ async fn hears_nothing_else(worker: &mut Peer) -> anyhow::Result<()> {
 
 #[test]
 fn nobody_is_told_anything_while_the_disk_takes_nothing() -> anyhow::Result<()> {
+    let folder = data_directory()?;
     with_own_mounts(|| {
-        let Some(mut disk) = SlowDisk::mount()? else { return Ok(()) };
+        let Some(mut disk) = SlowDisk::mount(folder.path())? else { return Ok(()) };
         let data = disk.data();
         let node = TestNode::start(&data, SETTINGS)?;
         run(async {
