@@ -16,7 +16,7 @@ use tickwheel_wire::PartitionCount;
 pub const FORMAT: u32 = 1;
 
 /// What a start needs at least: segments of the log, their reserve, and room for a snapshot.
-const FREE_BYTES_MIN: u64 = 64 << 20;
+pub(crate) const FREE_BYTES_MIN: u64 = 64 << 20;
 
 /// `cluster.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -3,7 +3,7 @@
 //! Start: bind the sockets, recover the data, start one executor per shard. End: a signal (or a shard's failure) asks every shard to
 //! drain; each finishes what runs within the limit, makes it durable and says good-bye.
 //!
-//! Invariant: nothing on disk changes before every port is bound and every partition is replayed.
+//! Invariant: nothing on disk changes before the system's limits are checked, every port is bound and every partition is replayed.
 
 use crate::{
     certificates::Files,
@@ -103,6 +103,7 @@ impl Node {
     /// # Errors
     /// [`Fatal`], with its remedy; nothing runs then.
     pub fn start(configuration: Configuration, directory: &DataDirectory) -> Result<Self, Fatal> {
+        executor::check_system().map_err(start_error)?;
         let configuration = Arc::new(configuration);
         let tls = Arc::new(load_tls(directory)?);
         let names = Arc::new(names(&configuration, directory)?);
@@ -287,12 +288,14 @@ fn load_tls(directory: &DataDirectory) -> Result<ServerTls, Fatal> {
 }
 
 fn start_error(error: StartError) -> Fatal {
-    match error {
+    match &error {
         StartError::IoUringDenied { source } => Fatal::IoUring(source.to_string()),
         StartError::LockedMemory { limit_bytes } => {
             Fatal::LockedMemory(format!("only {limit_bytes} bytes of memory may be locked, 524288 are needed"))
         }
-        other => Fatal::Shard { shard: 0, reason: other.to_string() },
+        StartError::Thread { shard, .. } | StartError::Executor { shard, .. } | StartError::TooSlow { shard } => {
+            Fatal::Shard { shard: shard.0, reason: error.to_string() }
+        }
     }
 }
 

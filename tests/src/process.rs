@@ -4,10 +4,11 @@ use anyhow::{Context as _, ensure};
 use std::{
     env,
     ffi::OsStr,
+    fs,
     net::UdpSocket,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
 };
 
 /// A process that ends with the value.
@@ -55,17 +56,27 @@ impl Drop for Process {
     }
 }
 
-/// The `tickwheel` binary of this build, brought up to date.
+/// The `tickwheel` binary of this build, built now if it is missing or older than the sources. A test of the whole workspace has built
+/// it before; a test of this package alone has not.
 ///
 /// # Errors
 /// When it cannot be built.
 pub fn server_binary() -> anyhow::Result<&'static Path> {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(binary) = BINARY.get() {
+    static BINARY: Mutex<Option<&'static Path>> = Mutex::new(None);
+    let mut found = BINARY.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(binary) = *found {
         return Ok(binary);
     }
     // Tests lie in TARGET/PROFILE/deps.
     let profile_folder = env::current_exe()?.ancestors().nth(2).context("a test lies in a target folder")?.to_owned();
+    let binary = profile_folder.join("tickwheel");
+    if !is_newer_than_sources(&binary)? {
+        build(&profile_folder)?;
+    }
+    Ok(found.insert(Box::leak(binary.into_boxed_path())))
+}
+
+fn build(profile_folder: &Path) -> anyhow::Result<()> {
     let mut build = Command::new(env::var_os("CARGO").context("tests are run by cargo")?);
     build.args(["build", "--quiet", "--package", "tickwheel-server", "--bin", "tickwheel", "--target-dir"]);
     build.arg(profile_folder.parent().context("a profile lies in a target folder")?);
@@ -73,7 +84,25 @@ pub fn server_binary() -> anyhow::Result<&'static Path> {
         build.arg("--release");
     }
     ensure!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status()?.success(), "the server cannot be built");
-    Ok(BINARY.get_or_init(|| profile_folder.join("tickwheel")))
+    Ok(())
+}
+
+fn is_newer_than_sources(binary: &Path) -> anyhow::Result<bool> {
+    let Ok(built) = fs::metadata(binary).and_then(|metadata| metadata.modified()) else { return Ok(false) };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders: Vec<PathBuf> =
+        ["wire", "engine", "net", "storage", "client", "server"].map(|name| root.join(name).join("src")).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.metadata()?.modified()? > built {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// A port of the loopback from which on `count` UDP ports are free at the moment.

@@ -142,8 +142,7 @@ where
     T: Send + 'static,
 {
     assert_eq!(plan.shard_cores.len(), bodies.len(), "one core, or none, for each shard");
-    ensure_locked_memory()?;
-    ensure_io_uring()?;
+    check_system()?;
     let mut starting = Vec::with_capacity(bodies.len());
     for (index, (body, &core)) in bodies.into_iter().zip(&plan.shard_cores).enumerate() {
         let shard = ShardId(u16::try_from(index).expect("shard ids have 16 bits"));
@@ -222,6 +221,15 @@ fn make_executor(core: Option<usize>) -> Result<LocalExecutor, String> {
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
         .map_err(|error| error.to_string())
+}
+
+/// Whether the system gives what executors need; [`start`] asks again. For a caller that changes something before it starts them.
+///
+/// # Errors
+/// [`StartError::LockedMemory`] or [`StartError::IoUringDenied`].
+pub fn check_system() -> Result<(), StartError> {
+    ensure_locked_memory()?;
+    ensure_io_uring()
 }
 
 /// Makes and drops a small ring, so that a denial is told apart from other failures.

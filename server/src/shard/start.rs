@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::Configuration,
+    data_directory::FREE_BYTES_MIN,
     fatal::Fatal,
     node::Control,
     runtime::{
@@ -30,8 +31,8 @@ use tickwheel_engine::{
 };
 use tickwheel_net::{Endpoint, EndpointConfig, ServerTls};
 use tickwheel_storage::{
-    Catalog, CommitSequence, Log, LogOptions, Recovered, ReplayError, ReplaySink, Replayed, ShardStart, SnapshotWriter,
-    recover,
+    Catalog, CommitSequence, DeviceError, Log, LogOptions, RecoverError, Recovered, ReplayError, ReplaySink, Replayed,
+    ShardStart, SnapshotWriter, recover,
 };
 use tickwheel_wire::{PartitionCount, PartitionId, ShardId, Timestamp, frame::FrameType};
 
@@ -68,7 +69,7 @@ pub fn recover_all(
     core_of: &(dyn Fn(ShardId) -> ShardConfig + Sync),
 ) -> Result<(Catalog, Vec<RecoveredShard>), Fatal> {
     let mut device = blocking_device(root)?;
-    let recovered = recover(&mut device, partition_count).map_err(|error| Fatal::Damaged(error.to_string()))?;
+    let recovered = recover(&mut device, partition_count).map_err(|error| recover_error(root, error))?;
     let shard_count = facts.shard_ports.len();
     let mut holdings = vec![Vec::new(); shard_count];
     for partition in (0..partition_count.count()).map(PartitionId) {
@@ -99,7 +100,7 @@ pub fn recover_all(
         replayed.push(shard_replayed);
     }
     let (catalog, starts) =
-        recovered.start(&mut device, &replayed, &holdings).map_err(|error| Fatal::Damaged(error.to_string()))?;
+        recovered.start(&mut device, &replayed, &holdings).map_err(|error| recover_error(root, error))?;
     let replayed =
         replayed.iter().map(|shard| shard.partitions.iter().map(|end| (end.partition, end.replayed_bytes)).collect());
     let shards = partitions
@@ -129,10 +130,23 @@ fn replay(
     let mut device = blocking_device(root)?;
     let mut sink = Rebuild::new(partitions, config);
     let replayed = recovered.replay(&mut device, partitions, &mut sink).map_err(|error| match error {
-        ReplayError::Sink(error) => Fatal::Damaged(error),
+        ReplayError::Recover(error) => recover_error(root, error),
         other => Fatal::Damaged(other.to_string()),
     })?;
     Ok((sink.partitions.into_values().collect(), replayed))
+}
+
+/// What the disk refuses has another remedy than what it has damaged.
+fn recover_error(root: &Path, error: RecoverError) -> Fatal {
+    match error {
+        RecoverError::Device(error) if error.is_out_of_space() => {
+            Fatal::OutOfSpace { path: root.to_owned(), needed_bytes: FREE_BYTES_MIN }
+        }
+        RecoverError::Device(DeviceError { path, source, .. }) => {
+            Fatal::DataDirectory { path: root.join(path), error: source }
+        }
+        other => Fatal::Damaged(other.to_string()),
+    }
 }
 
 /// Builds partitions from snapshots and events.
