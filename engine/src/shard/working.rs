@@ -80,13 +80,10 @@ impl Shard {
         }
         let pools = self.pools_of(origin, attach.pools)?;
         let capacity = Capacity { concurrency: attach.capacity, prefetch: 0 };
-        let handle = self
-            .dispatcher
-            .attach(origin.session, pools, capacity)
-            .map_err(|error| match error {
-                AttachError::Pools { .. } => (RefusalCode::InvalidField, "pools", 0, error.to_string()),
-                _ => (RefusalCode::Overloaded, "workers", 0, error.to_string()),
-            })?;
+        let handle = self.dispatcher.attach(origin.session, pools, capacity).map_err(|error| match error {
+            AttachError::Pools { .. } => (RefusalCode::InvalidField, "pools", 0, error.to_string()),
+            _ => (RefusalCode::Overloaded, "workers", 0, error.to_string()),
+        })?;
         let (session, instance) = (origin.session, attach.instance);
         let profile = WorkerProfile { session, instance, name: origin.identity.name.clone(), pools };
         self.worker_up(&profile, Some(handle));
