@@ -9,6 +9,7 @@
 pub mod dispatcher;
 mod hashing;
 pub mod partition;
+mod prefetch;
 pub mod schedule;
 pub mod shard;
 pub mod wheel;

@@ -21,7 +21,7 @@ use crate::{
     close::{Close, CloseCode, CloseReason},
     config::{ConfigError, EndpointConfig},
     identity::Identity,
-    lane::{Frame, FrameRules, LANE_COUNT, Lane},
+    lane::{FrameReader, FrameRules, LANE_COUNT, Lane, LaneReader},
     session::{Phase, Session, lane_closed},
     timeouts::Timeouts,
     tls::ServerTls,
@@ -257,19 +257,15 @@ impl Endpoint {
     }
 
     /// Reads the session that has waited longest with unread bytes, every lane of it from the most urgent on, and hands
-    /// each complete frame to `sink`; `None` when no session has any.
+    /// each complete frame to `reader`; `None` when no session has any.
     ///
     /// Takes at most twice `lane_bytes_max` from each lane; a session with more goes to the end of the queue, so a
-    /// busy peer delays others by one such portion only. An error of `sink` closes the session, and the frames behind
+    /// busy peer delays others by one such portion only. An error of `reader` closes the session, and the frames behind
     /// the faulty one are dropped; so do frames that break the rules of framing.
     ///
     /// # Panics
     /// If `lane_bytes_max` is 0.
-    pub fn read_frames(
-        &mut self,
-        lane_bytes_max: usize,
-        mut sink: impl FnMut(SessionId, Lane, Frame<'_>) -> Result<(), Close>,
-    ) -> Option<ReadSummary> {
+    pub fn read_frames(&mut self, lane_bytes_max: usize, reader: &mut impl FrameReader) -> Option<ReadSummary> {
         assert!(lane_bytes_max > 0, "a read has to make progress");
         self.settle();
         while let Some(slot) = self.readable.pop() {
@@ -280,8 +276,8 @@ impl Endpoint {
                 if !session.lanes[lane.index()].is_readable {
                     continue;
                 }
-                match session.read_lane(lane, lane_bytes_max, self.rules, &mut |frame: Frame<'_>| sink(id, lane, frame))
-                {
+                let mut sink = LaneReader { reader, session: id, lane };
+                match session.read_lane(lane, lane_bytes_max, self.rules, &mut sink) {
                     Ok(read) => {
                         bytes += read.bytes;
                         should_transmit |= read.should_transmit;

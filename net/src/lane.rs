@@ -7,7 +7,7 @@
 //! held, and no more of it than has arrived; a body longer than the limit is refused as soon as its header is seen.
 
 use quinn_proto::{Dir, Side, StreamId};
-use tickwheel_wire::{frame::FrameHeader, job::Priority};
+use tickwheel_wire::{SessionId, frame::FrameHeader, job::Priority};
 
 use crate::close::{Close, CloseCode};
 
@@ -104,7 +104,7 @@ impl FrameRules {
     #[inline]
     fn deliver(self, header: &FrameHeader, body: &[u8], sink: &mut impl FrameSink) -> Result<(), Close> {
         if (self.is_known_frame)(header.frame_type) {
-            return sink(Frame { frame_type: header.frame_type, flags: header.flags, body });
+            return sink.take(Frame { frame_type: header.frame_type, flags: header.flags, body });
         }
         if !header.is_critical() {
             return Ok(());
@@ -114,10 +114,58 @@ impl FrameRules {
     }
 }
 
-/// Where complete frames go; an error ends the session.
-pub(crate) trait FrameSink: FnMut(Frame<'_>) -> Result<(), Close> {}
+/// Takes the frames of sessions as [`Endpoint::read_frames`](crate::Endpoint::read_frames) reads them. A closure takes each as it comes.
+pub trait FrameReader {
+    /// Takes a frame.
+    ///
+    /// # Errors
+    /// The close that ends the session; frames behind this one are dropped.
+    fn take(&mut self, session: SessionId, lane: Lane, frame: Frame<'_>) -> Result<(), Close>;
 
-impl<T: FnMut(Frame<'_>) -> Result<(), Close>> FrameSink for T {}
+    /// Looks at a frame that lies ready, so that what it will need can be fetched from memory. Only for speed: nothing is decided
+    /// yet, the frame may be unknown, and some frames are taken without it.
+    fn foresee(&mut self, _glance: Glance, _frame: Frame<'_>) {}
+}
+
+impl<T: FnMut(SessionId, Lane, Frame<'_>) -> Result<(), Close>> FrameReader for T {
+    fn take(&mut self, session: SessionId, lane: Lane, frame: Frame<'_>) -> Result<(), Close> {
+        self(session, lane, frame)
+    }
+}
+
+/// A look at the frames of a chunk before they are taken. There are two, because what the first fetched may say what else is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// No frame of the chunk has been looked at a second time.
+    First,
+    /// Every frame of the chunk has been looked at once.
+    Second,
+}
+
+/// Where the complete frames of one lane go; an error ends the session.
+pub(crate) trait FrameSink {
+    fn take(&mut self, frame: Frame<'_>) -> Result<(), Close>;
+    fn foresee(&mut self, glance: Glance, frame: Frame<'_>);
+}
+
+/// A reader, as one lane of one session sees it.
+pub(crate) struct LaneReader<'a, R> {
+    pub(crate) reader: &'a mut R,
+    pub(crate) session: SessionId,
+    pub(crate) lane: Lane,
+}
+
+impl<R: FrameReader> FrameSink for LaneReader<'_, R> {
+    #[inline]
+    fn take(&mut self, frame: Frame<'_>) -> Result<(), Close> {
+        self.reader.take(self.session, self.lane, frame)
+    }
+
+    #[inline]
+    fn foresee(&mut self, glance: Glance, frame: Frame<'_>) {
+        self.reader.foresee(glance, frame);
+    }
+}
 
 /// Cuts one lane's bytes into frames.
 #[derive(Debug, Default)]
@@ -131,6 +179,11 @@ impl Reassembler {
     pub(crate) fn feed(&mut self, mut chunk: &[u8], rules: FrameRules, sink: &mut impl FrameSink) -> Result<(), Close> {
         if !self.partial.is_empty() && !self.complete_partial(&mut chunk, rules, sink)? {
             return Ok(());
+        }
+        for glance in [Glance::First, Glance::Second] {
+            for (header, body) in whole_frames(chunk) {
+                sink.foresee(glance, Frame { frame_type: header.frame_type, flags: header.flags, body });
+            }
         }
         while let Some((head, rest)) = chunk.split_first_chunk() {
             let header = rules.header(head)?;
@@ -172,6 +225,17 @@ impl Reassembler {
         self.partial.extend_from_slice(head);
         *chunk = rest;
     }
+}
+
+/// The frames that lie whole in `chunk`, up to one that cannot be read; nothing is judged yet.
+fn whole_frames(mut chunk: &[u8]) -> impl Iterator<Item = (FrameHeader, &[u8])> {
+    std::iter::from_fn(move || {
+        let (head, rest) = chunk.split_first_chunk()?;
+        let header = FrameHeader::from_bytes(head).ok()?;
+        let (body, rest) = rest.split_at_checked(header.body_bytes as usize)?;
+        chunk = rest;
+        Some((header, body))
+    })
 }
 
 /// Encoded frames that QUIC has not taken yet.
@@ -243,6 +307,17 @@ mod tests {
 
     type OwnedFrame = (u16, u16, Vec<u8>);
 
+    struct Collector<'a>(&'a mut Vec<OwnedFrame>);
+
+    impl FrameSink for Collector<'_> {
+        fn take(&mut self, frame: Frame<'_>) -> Result<(), Close> {
+            self.0.push((frame.frame_type, frame.flags, frame.body.to_vec()));
+            Ok(())
+        }
+
+        fn foresee(&mut self, _glance: Glance, _frame: Frame<'_>) {}
+    }
+
     fn encoded(frame_type: u16, flags: u16, body: &[u8]) -> Vec<u8> {
         let body_bytes = u32::try_from(body.len()).unwrap();
         let mut bytes = FrameHeader { body_bytes, frame_type, flags }.to_bytes().to_vec();
@@ -256,11 +331,7 @@ mod tests {
         while !rest.is_empty() {
             let size = chunk_sizes[turn.min(chunk_sizes.len() - 1)].clamp(1, rest.len());
             let (chunk, behind) = rest.split_at(size);
-            let mut sink = |frame: Frame<'_>| {
-                frames.push((frame.frame_type, frame.flags, frame.body.to_vec()));
-                Ok(())
-            };
-            if let Err(close) = reassembler.feed(chunk, RULES, &mut sink) {
+            if let Err(close) = reassembler.feed(chunk, RULES, &mut Collector(&mut frames)) {
                 return (frames, Err(close));
             }
             (rest, turn) = (behind, turn + 1);
@@ -284,7 +355,7 @@ mod tests {
         fn arbitrary_bytes_never_hold_more_than_one_frame(chunks in prop::collection::vec(any::<Vec<u8>>(), 0..40)) {
             let mut reassembler = Reassembler::default();
             for chunk in chunks {
-                if reassembler.feed(&chunk, RULES, &mut |_: Frame<'_>| Ok(())).is_err() {
+                if reassembler.feed(&chunk, RULES, &mut Collector(&mut Vec::new())).is_err() {
                     break;
                 }
                 prop_assert!(reassembler.partial.len() < FrameHeader::BYTES + RULES.frame_bytes_max as usize);
@@ -308,10 +379,11 @@ mod tests {
     fn a_whole_frame_is_delivered_from_the_chunk_itself() {
         let stream = encoded(1, 0, b"body");
         let mut reassembler = Reassembler::default();
-        let mut sink = |frame: Frame<'_>| {
+        let mut reader = |_: SessionId, _: Lane, frame: Frame<'_>| {
             assert!(stream.as_ptr_range().contains(&frame.body.as_ptr()));
             Ok(())
         };
+        let mut sink = LaneReader { reader: &mut reader, session: SessionId(1), lane: Lane::P0 };
         assert_eq!(reassembler.feed(&stream, RULES, &mut sink), Ok(()));
         assert_eq!(reassembler.partial.capacity(), 0);
     }

@@ -21,6 +21,6 @@ pub use close::{Close, CloseCode, CloseReason, REASON_BYTES_MAX};
 pub use config::{ConfigError, EndpointConfig, MTU_BYTES_MAX, MTU_BYTES_MIN};
 pub use endpoint::{Endpoint, EndpointStats, Event, ReadSummary, SendError, Transmit};
 pub use identity::{IDENTITY_NAME_BYTES_MAX, Identity, IdentityError, POOLS_MAX, Role};
-pub use lane::{Frame, LANE_COUNT, Lane};
+pub use lane::{Frame, FrameReader, Glance, LANE_COUNT, Lane};
 pub use quinn_proto::EcnCodepoint;
 pub use tls::{ALPN, ServerTls, TlsError};

@@ -10,6 +10,7 @@
 //! each release moves a few live entries out of the emptiest segment. Handles are layout, not state.
 
 use super::table::Table;
+use crate::prefetch::prefetch_bytes;
 
 /// Bytes per segment; a longer entry gets a segment of its own.
 const SEGMENT_BYTES: usize = 256 << 10;
@@ -18,7 +19,8 @@ const PARAMETER_BYTES: usize = 8;
 /// A revision that does not fit the byte in the head stands behind it.
 const LONG_REVISION_BYTES: usize = 4;
 const SHORT_REVISION_MAX: u32 = 255;
-const CACHE_LINE_BYTES: usize = 64;
+/// The front of an entry that is asked for ahead; it lies in two or three cache lines, of which the outer ones are asked for.
+const PREFETCHED_BYTES: usize = 80;
 const UNIT_BYTES: usize = 4;
 /// Segments that a handle can address: 16 GiB.
 const SEGMENTS_MAX: usize = 1 << 16;
@@ -116,12 +118,12 @@ impl Arena {
         read(&self.segments[index].bytes[offset..])
     }
 
-    /// Reads from the first two cache lines of an entry.
+    /// Asks for the front of an entry: its head, and most names and payloads to the end.
     #[inline]
-    pub fn touch(&self, handle: u32) -> u8 {
+    pub fn prefetch(&self, handle: u32) {
         let (index, offset) = place(handle);
-        let bytes = &self.segments[index].bytes;
-        bytes[offset] ^ bytes[(offset + CACHE_LINE_BYTES).min(bytes.len() - 1)]
+        let bytes = &self.segments[index].bytes[offset..];
+        prefetch_bytes(&bytes[..bytes.len().min(PREFETCHED_BYTES)]);
     }
 
     /// Gives an entry's bytes up, and moves a few others when much is dead.

@@ -15,6 +15,7 @@
 //! Some fields of job records and executions are volatile and belong to the shard core (`record`, `execution`); they are
 //! here because they are touched together. Deliberately absent: clocks, randomness, I/O, sessions, queues.
 
+mod ahead;
 mod arena;
 mod cancel;
 pub(crate) mod complete;

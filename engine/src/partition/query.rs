@@ -47,13 +47,6 @@ impl Partition {
         self.arena.entry(record.data)
     }
 
-    /// Reads from name and payload of the job in `slot`, if there is one, so that they are at hand soon.
-    #[inline]
-    pub(crate) fn touch_entry(&self, slot: u32) -> u8 {
-        let data = self.table.record(slot).data;
-        if data == NONE { 0 } else { self.arena.touch(data) }
-    }
-
     /// The job in `slot`, which exists; its definition is encoded into `spec`.
     pub(crate) fn job_view<'a>(&self, slot: u32, request_id: u64, spec: &'a mut Vec<u8>) -> JobView<'a> {
         let record = self.table.record(slot);

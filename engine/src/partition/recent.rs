@@ -5,6 +5,7 @@
 //! that pass from one that falls out of the ring to one that comes. The names of tenant and job are looked up while the job exists and
 //! written down when it goes.
 
+use crate::prefetch::prefetch;
 use std::collections::VecDeque;
 use tickwheel_wire::event::AttemptEnd;
 
@@ -99,6 +100,9 @@ impl Recent {
             self.details.push_back(details);
         }
         self.next_number += 1;
+        if let Some(next) = self.lines.get(self.place(self.next_number)) {
+            prefetch(next);
+        }
     }
 
     /// Writes the names of a job that goes into its attempts. `newest_end_secs` is when its newest attempt ended.

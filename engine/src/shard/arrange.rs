@@ -3,10 +3,11 @@
 //! `arrange` is called wherever a job's outlook may have changed to something earlier. Where it can only have become later the
 //! entry stays and is put right when it fires early.
 
-use super::{DUE_PER_CALL, EXPIRIES_PER_CALL, EXPIRY_SLOT, Effects, Shard, key_of, split_key};
+use super::{AHEAD, DUE_PER_CALL, EXPIRIES_PER_CALL, EXPIRY_SLOT, Effects, Shard, key_of, split_key};
 use crate::{
     dispatcher::{Class, ReadyKey},
     partition::{
+        Partition,
         fire::Outlook,
         record::{Flag, NONE},
     },
@@ -18,8 +19,6 @@ use tickwheel_wire::{Now, PartitionId, Timestamp};
 /// When a job is looked at again that the full ready queue did not take.
 const QUEUE_FULL_RETRY: Duration = Duration::from_millis(100);
 /// Entries that a purge looks at for each change of the wheel; see [`crate::wheel::Wheel::purge`].
-/// Jobs whose memory is read ahead together.
-const TOUCHED_PER_BATCH: usize = 64;
 const PURGE_PER_CHANGE: usize = 8;
 
 impl Shard {
@@ -29,27 +28,24 @@ impl Shard {
         let more = self.wheel.expire(self.now.wall, DUE_PER_CALL, &mut |key, armed| due.push((key, armed)));
         self.unfinished |= more;
         self.wheel_changes += due.len();
-        self.touch(&due);
-        for &(key, armed) in &due {
-            self.take_entry(key, armed, effects);
+        for batch in due.chunks(AHEAD) {
+            for &(key, _) in batch {
+                self.prefetch(key, Partition::prefetch_record);
+            }
+            for &(key, armed) in batch {
+                self.take_entry(key, armed, effects);
+            }
         }
         due.clear();
         self.due = due;
     }
 
-    /// Reads the records that are about to be worked on, and then names and payloads, one after the other and without any
-    /// dependency, so that their cache misses overlap.
-    fn touch(&self, due: &[(u64, Armed)]) {
-        for batch in due.chunks(TOUCHED_PER_BATCH) {
-            let jobs = batch.iter().filter_map(|&(key, _)| {
-                let (id, slot) = split_key(key);
-                let partition = &self.partitions.get(usize::from(id.0))?.as_ref()?.partition;
-                (slot < partition.slot_count()).then_some((partition, slot))
-            });
-            std::hint::black_box(
-                jobs.clone().fold(0, |sum, (partition, slot)| sum ^ partition.slot(slot).next_fire_raw),
-            );
-            std::hint::black_box(jobs.fold(0, |sum, (partition, slot)| sum ^ partition.touch_entry(slot)));
+    /// Asks for a part of the memory of the job behind a key.
+    #[inline]
+    pub(super) fn prefetch(&self, key: u64, part: impl FnOnce(&Partition, u32)) {
+        let (id, slot) = split_key(key);
+        if let Some(partition) = self.partition(id) {
+            part(partition, slot);
         }
     }
 

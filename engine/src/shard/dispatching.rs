@@ -1,10 +1,10 @@
 //! Giving ready executions to workers with free slots, and ending attempts that nobody reports on.
 
-use super::{AbandonedPlace, Effects, PeerMessage, Shard, split_key};
+use super::{AHEAD, AbandonedPlace, Effects, PeerMessage, Shard, split_key};
 use crate::{
     dispatcher::{ReadyKey, WorkerHandle},
     partition::{
-        Started,
+        Partition, Started,
         complete::Ending,
         execution::{Execution, WorkerPlace},
         record::Flag,
@@ -32,39 +32,76 @@ struct Candidate {
     attachment: u32,
 }
 
+/// What became of an offer.
+enum Offered {
+    Taken,
+    /// The job is not ready any more.
+    Stale,
+    /// This worker cannot take it; no more is dispatched in this turn, as the next may meet the same.
+    Refused,
+}
+
 impl Shard {
     /// Dispatches while there is work, a free slot, and room in the turn.
     pub(super) fn dispatch_ready(&mut self, effects: &mut Effects) {
-        for _ in 0..self.config.executions_per_turn_max {
-            let Some((ReadyKey(key), handle)) = self.dispatcher.next() else { return };
-            let (id, slot) = split_key(key);
-            if !self.offer(id, slot, handle, effects) {
+        let mut offers = std::mem::take(&mut self.offers);
+        let mut left = self.config.executions_per_turn_max as usize;
+        while left > 0 {
+            self.take_ready(left.min(AHEAD), &mut offers);
+            if offers.is_empty() {
                 break;
             }
+            left -= offers.len();
+            for &(key, handle) in &offers {
+                let (id, slot) = split_key(key);
+                match self.offer(id, slot, handle, effects) {
+                    Offered::Taken => {}
+                    Offered::Stale => self.vacate(WorkerPlace::Here(handle)),
+                    Offered::Refused => {
+                        self.vacate(WorkerPlace::Here(handle));
+                        left = 0;
+                    }
+                }
+            }
+            self.unfinished |= left == 0;
+            offers.clear();
         }
-        self.unfinished = true;
+        self.offers = offers;
     }
 
-    /// Dispatches the job in `slot` to a worker, if it is still ready. False if no more can be dispatched in this turn.
+    /// Takes up to `count` executions out of the ready queue, with a slot each, and asks for their memory.
+    fn take_ready(&mut self, count: usize, offers: &mut Vec<(u64, WorkerHandle)>) {
+        while offers.len() < count
+            && let Some((ReadyKey(key), handle)) = self.dispatcher.next()
+        {
+            self.dispatcher.assign(handle);
+            self.prefetch(key, Partition::prefetch_record);
+            offers.push((key, handle));
+        }
+        for &(key, _) in &*offers {
+            self.prefetch(key, Partition::prefetch_entry);
+        }
+    }
+
+    /// Dispatches the job in `slot` to a worker whose slot is taken for it, if it is still ready.
     #[inline]
-    fn offer(&mut self, id: PartitionId, slot: u32, handle: WorkerHandle, effects: &mut Effects) -> bool {
+    fn offer(&mut self, id: PartitionId, slot: u32, handle: WorkerHandle, effects: &mut Effects) -> Offered {
         let now = self.now.wall;
-        let Some(owned) = self.owned_mut(id) else { return true };
+        let Some(owned) = self.owned_mut(id) else { return Offered::Stale };
         owned.partition.volatile(slot).set(Flag::QUEUED, false);
         let Some(ready) = owned.partition.ready(slot, now) else {
             self.arrange(id, slot, effects);
-            return true;
+            return Offered::Stale;
         };
         let Some(candidate) = self.candidate(id, slot, handle) else {
             // The job changed its pool while it was queued, or the worker is not known yet.
             self.arrange(id, slot, effects);
-            return false;
+            return Offered::Refused;
         };
         let Some(worker) = self.worker_number(id, &candidate, effects) else {
             self.arrange(id, slot, effects);
-            return false;
+            return Offered::Refused;
         };
-        self.dispatcher.assign(handle);
         let started = self.decide(id, effects, |partition, turn| partition.dispatch(slot, ready, worker, turn));
         self.begin(id, slot, &candidate, &started);
         self.arrange(id, slot, effects);
@@ -72,7 +109,7 @@ impl Shard {
         if self.watch_count > 0 {
             self.notify_in_flight(id, slot, effects);
         }
-        true
+        Offered::Taken
     }
 
     #[inline]

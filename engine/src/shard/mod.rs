@@ -54,6 +54,8 @@ use workers::WorkerBook;
 
 /// Wheel entries that one call of [`Shard::fire`] takes at most.
 const DUE_PER_CALL: usize = 4_096;
+/// Jobs whose memory is asked for together, before they are worked on one after the other.
+const AHEAD: usize = 64;
 /// Messages for siblings that wait before words about credit are held back. The others are bounded by what causes them: a session,
 /// or an execution in flight.
 const OUTBOX_LOANS_MAX: usize = 4_096;
@@ -99,6 +101,8 @@ pub struct Shard {
     abandoned: Map<(JobId, Token), AbandonedPlace>,
     outbox: VecDeque<(ShardId, PeerMessage)>,
     due: Vec<(u64, Armed)>,
+    /// Ready executions that have a worker's slot each, while they are dispatched.
+    offers: Vec<(u64, WorkerHandle)>,
     scratch: Vec<u8>,
     now: Now,
     /// Work was left over by the last turn.
@@ -135,6 +139,7 @@ impl Shard {
             abandoned: Map::default(),
             outbox: VecDeque::new(),
             due: Vec::with_capacity(DUE_PER_CALL),
+            offers: Vec::with_capacity(AHEAD),
             scratch: Vec::new(),
             now,
             unfinished: false,
@@ -205,6 +210,18 @@ impl Shard {
             Input::SessionBacklogged { session } => self.end_watches(session, Some(effects)),
             Input::Peer { from, message } => self.handle_peer(from, message),
         }
+    }
+
+    /// Asks for the memory of a job of which something will be handed in soon. Only for speed.
+    #[inline]
+    pub fn foresee(&self, job: JobId) {
+        self.prefetch(key_of(job.partition(), job.slot()), Partition::prefetch_record);
+    }
+
+    /// Asks for the memory of a job's execution in flight; to be called some time after [`Shard::foresee`].
+    #[inline]
+    pub fn foresee_execution(&self, job: JobId) {
+        self.prefetch(key_of(job.partition(), job.slot()), Partition::prefetch_execution);
     }
 
     /// Lets time act: due jobs, time-outs, lost workers; then dispatches what is ready to workers with free slots. Bounded; see

@@ -215,8 +215,7 @@ impl ShardLoop {
         let Self { endpoint, router, .. } = self;
         let mut worked = false;
         for _ in 0..READS_MAX {
-            let read =
-                endpoint.read_frames(LANE_BYTES_MAX, |session, lane, frame| router.frame(now, session, lane, &frame));
+            let read = endpoint.read_frames(LANE_BYTES_MAX, &mut router.intake(now));
             if read.is_none() || router.effects.event_bytes() >= EVENT_BYTES_MAX {
                 break;
             }

@@ -5,12 +5,12 @@
 //! Invariants: a frame of a session that has not been welcomed reaches no core; every request gets exactly one answer or the
 //! session ends; a peer's mistake ends its own session at most.
 
-use super::peers::{Envelope, Peers};
+use super::peers::{Envelope, ForwardedFrame, Peers};
 use crate::runtime::counters::ShardCounters;
 use std::sync::Arc;
 use tickwheel_engine::partition::{Counters as Counted, Partition};
 use tickwheel_engine::shard::{Directory, Effects, Identity, Input, Shard as Core};
-use tickwheel_net::{Close, CloseCode, Frame as NetFrame, Lane};
+use tickwheel_net::{Close, CloseCode, Frame as NetFrame, FrameReader, Glance, Lane};
 use tickwheel_wire::{
     Now, PartitionCount, PartitionId, Reader, SessionId, SessionRef, ShardId,
     frame::{
@@ -161,7 +161,7 @@ impl Router {
         if !found.welcomed {
             return self.hello(session, lane, frame);
         }
-        let identity = Arc::clone(&found.identity);
+        let identity = &found.identity;
         let from = SessionRef { shard: self.shard, session };
         match self.owner(frame)? {
             Owner::Core(partition) if partition.0 >= self.facts.partition_count.count() => {
@@ -171,10 +171,10 @@ impl Router {
             Owner::Core(partition) => {
                 let shard = self.facts.shard_of(partition);
                 if shard == self.shard {
-                    self.handle(now, from, &identity, lane_number(lane), frame.frame_type, frame.body);
+                    self.core.handle(now, input_of(from, identity, lane, frame), &mut self.effects);
                 } else if self
                     .peers
-                    .forward(shard, from, &identity, lane_number(lane), frame.frame_type, frame.body)
+                    .forward(shard, from, identity, lane_number(lane), frame.frame_type, frame.body)
                     .is_err()
                 {
                     self.refuse(session, lane, frame, RefusalCode::Overloaded, "the owning shard is busy");
@@ -190,9 +190,27 @@ impl Router {
                 Counters { request_id, shard: self.shard.0, counters: &counters }.encode(&mut bytes);
                 self.replies.push(Reply { session, lane, frame: bytes });
             }
-            Owner::Here => self.handle(now, from, &identity, lane_number(lane), frame.frame_type, frame.body),
+            Owner::Here => self.core.handle(now, input_of(from, identity, lane, frame), &mut self.effects),
         }
         Ok(())
+    }
+
+    /// Takes the frames of this shard's sessions that are read at `now`.
+    pub const fn intake(&mut self, now: Now) -> Intake<'_> {
+        Intake { router: self, now }
+    }
+
+    /// Lets the core fetch what a report will need.
+    #[inline]
+    fn foresee(&self, glance: Glance, frame_type: u16, body: &[u8]) {
+        if frame_type != FrameType::Complete.number() {
+            return;
+        }
+        match (frame::work_job(body), glance) {
+            (Ok(job), Glance::First) => self.core.foresee(job),
+            (Ok(job), Glance::Second) => self.core.foresee_execution(job),
+            (Err(_), _) => {}
+        }
     }
 
     /// Takes what siblings sent, up to `envelopes_max` envelopes; deliveries are handed to `deliver`. How many there were.
@@ -205,8 +223,16 @@ impl Router {
                 }
                 Envelope::Core(message) => self.core.handle(now, Input::Peer { from, message }, &mut self.effects),
                 Envelope::Frames(batch) => {
+                    for glance in [Glance::First, Glance::Second] {
+                        for (frame, body) in batch.iter() {
+                            self.foresee(glance, frame.frame_type, body);
+                        }
+                    }
                     for (frame, body) in batch.iter() {
-                        self.handle(now, frame.session, &frame.identity, frame.lane, frame.frame_type, body);
+                        let ForwardedFrame { session, identity, lane, frame_type, .. } = frame;
+                        let (session, lane, frame_type) = (*session, *lane, *frame_type);
+                        let input = Input::Frame { session, identity, lane, frame_type, body };
+                        self.core.handle(now, input, &mut self.effects);
                     }
                 }
                 Envelope::Deliveries(deliveries) => {
@@ -264,12 +290,6 @@ impl Router {
         push("executions_in_flight", self.in_flight_count() as u64);
         push("memory_bytes", self.core.memory_bytes() as u64);
         out
-    }
-
-    #[inline]
-    fn handle(&mut self, now: Now, session: SessionRef, identity: &Identity, lane: u8, frame_type: u16, body: &[u8]) {
-        let input = Input::Frame { session, identity, lane, frame_type, body };
-        self.core.handle(now, input, &mut self.effects);
     }
 
     /// Which core a frame belongs to.
@@ -353,6 +373,24 @@ impl Router {
     }
 }
 
+/// The router at a moment, as the reader of its shard's sessions.
+pub struct Intake<'a> {
+    router: &'a mut Router,
+    now: Now,
+}
+
+impl FrameReader for Intake<'_> {
+    #[inline]
+    fn take(&mut self, session: SessionId, lane: Lane, frame: NetFrame<'_>) -> Result<(), Close> {
+        self.router.frame(self.now, session, lane, &frame)
+    }
+
+    #[inline]
+    fn foresee(&mut self, glance: Glance, frame: NetFrame<'_>) {
+        self.router.foresee(glance, frame.frame_type, frame.body);
+    }
+}
+
 fn malformed(error: tickwheel_wire::DecodeError) -> Close {
     Close::new(CloseCode::MalformedFrame, error.to_string())
 }
@@ -368,6 +406,12 @@ enum Owner {
 
 const fn is_request(frame_type: FrameType) -> bool {
     matches!(frame_type.number() >> 8, 1)
+}
+
+#[inline]
+const fn input_of<'a>(session: SessionRef, identity: &'a Identity, lane: Lane, frame: &NetFrame<'a>) -> Input<'a> {
+    let lane = lane_number(lane);
+    Input::Frame { session, identity, lane, frame_type: frame.frame_type, body: frame.body }
 }
 
 const fn lane_number(lane: Lane) -> u8 {
