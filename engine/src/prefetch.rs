@@ -8,21 +8,26 @@
 
 #![expect(unsafe_code, reason = "the intrinsic takes a raw pointer")]
 
-/// Asks for the cache lines in which `value` begins and ends.
+const LINE_BYTES: usize = 64;
+
+/// Asks for the cache lines of `value`.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
-    let begin = std::ptr::from_ref(value).cast::<i8>();
-    line(begin);
-    line(begin.wrapping_add(size_of::<T>().saturating_sub(1)));
+    lines(std::ptr::from_ref(value).cast(), size_of::<T>());
 }
 
-/// Asks for the cache lines of the first and the last of `bytes`.
+/// Asks for the cache lines of `bytes`.
 #[inline]
 pub(crate) fn prefetch_bytes(bytes: &[u8]) {
-    if let (Some(first), Some(last)) = (bytes.first(), bytes.last()) {
-        line(std::ptr::from_ref(first).cast());
-        line(std::ptr::from_ref(last).cast());
+    lines(bytes.as_ptr().cast(), bytes.len());
+}
+
+#[inline]
+fn lines(begin: *const i8, bytes: usize) {
+    for offset in (0..bytes).step_by(LINE_BYTES) {
+        line(begin.wrapping_add(offset));
     }
+    line(begin.wrapping_add(bytes.saturating_sub(1)));
 }
 
 #[inline]

@@ -19,8 +19,8 @@ const PARAMETER_BYTES: usize = 8;
 /// A revision that does not fit the byte in the head stands behind it.
 const LONG_REVISION_BYTES: usize = 4;
 const SHORT_REVISION_MAX: u32 = 255;
-/// The front of an entry that is asked for ahead; it lies in two or three cache lines, of which the outer ones are asked for.
-const PREFETCHED_BYTES: usize = 80;
+/// The front of an entry that is asked for ahead: its head, and most names and payloads whole.
+const PREFETCHED_BYTES: usize = 128;
 const UNIT_BYTES: usize = 4;
 /// Segments that a handle can address: 16 GiB.
 const SEGMENTS_MAX: usize = 1 << 16;

@@ -44,6 +44,17 @@ impl<'a> Item<'a> {
         item
     }
 
+    /// What `encode` appends, as [`Item::bytes`] takes it.
+    fn encoded(self, encode: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let length_at = self.0.len();
+        let item = self.number(0_u64);
+        let start = item.0.len();
+        encode(item.0);
+        let length = (item.0.len() - start) as u128;
+        item.0[length_at..start].copy_from_slice(&length.to_le_bytes());
+        item
+    }
+
     fn hash(self) -> u64 {
         xxh3_64(self.0)
     }
@@ -110,8 +121,6 @@ impl Partition {
             return Item::new(buffer, tag::FREE_SLOT).number(slot).number(record.generation()).hash();
         }
         let entry = self.arena.entry(record.data);
-        let mut spec = Vec::with_capacity(256 + entry.payload.len());
-        self.spec_of(record).encode(&mut spec);
         Item::new(buffer, tag::JOB)
             .number(slot)
             .number(record.durable_marks())
@@ -123,7 +132,7 @@ impl Partition {
             .number(entry.revision)
             .number(entry.created_at)
             .time(trigger.unwrap_or(Timestamp::MAX))
-            .bytes(&spec)
+            .encoded(|out| self.spec_of(record).encode(out))
             .hash()
     }
 }

@@ -63,9 +63,17 @@ impl Partition {
         let token = Token(record.token().0 + 1);
         let (mut fire_sequence, mut attempt) = (record.fire_sequence(), 1);
         let mut progress = Progress { missed: 0, next: record.next_fire() };
+        let mut scheduled_at = record.next_fire();
         match ready {
-            Ready::Retry => attempt = self.executions.get(record.execution).attempt + 1,
-            Ready::Triggered => fire_sequence += 1,
+            Ready::Retry => {
+                let execution = self.executions.get(record.execution);
+                attempt = execution.attempt + 1;
+                scheduled_at = execution.scheduled_at;
+            }
+            Ready::Triggered => {
+                fire_sequence += 1;
+                scheduled_at = self.triggers[&slot];
+            }
             Ready::Scheduled => {
                 fire_sequence += 1;
                 progress = self.progress(slot, turn);
@@ -87,7 +95,6 @@ impl Partition {
         };
         self.emit(turn.events, &Event::Dispatched(dispatched));
         let place = self.table.record(slot).execution;
-        let scheduled_at = self.executions.get(place).scheduled_at;
         let fire_sequence = FireSequence(fire_sequence);
         Started { fire_sequence, token, attempt, scheduled_at, place }
     }

@@ -4,7 +4,7 @@
 //! dispatch and after recovery; neither the digest nor a snapshot sees them.
 
 use super::record::NONE;
-use crate::dispatcher::WorkerHandle;
+use crate::{dispatcher::WorkerHandle, prefetch::prefetch};
 use std::time::Duration;
 use tickwheel_wire::{SessionRef, Timestamp};
 
@@ -67,6 +67,9 @@ impl Executions {
         match self.free.pop() {
             Some(place) => {
                 self.places[place as usize] = execution;
+                if let Some(&next) = self.free.last() {
+                    prefetch(&self.places[next as usize]);
+                }
                 place
             }
             None => {

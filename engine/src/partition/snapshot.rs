@@ -18,7 +18,7 @@ use super::{
     table::Table,
 };
 use crate::{hashing::Map, shard::PartitionLimits};
-use rkyv::{Archive, Serialize, rancor};
+use rkyv::{Archive, Serialize, api::high::to_bytes_in, rancor, with::InlineAsBox};
 use std::collections::{BTreeMap, VecDeque};
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, TenantId, Timestamp, Token,
@@ -96,12 +96,12 @@ pub enum SnapshotError {
 }
 
 #[derive(Archive, Serialize)]
-enum Chunk {
+enum Chunk<'a> {
     Head { format: u32, partition: u16, sequence: u64, slot_count: u32, counters: [u64; 8] },
-    Jobs { policies: Vec<PolicyImage>, timings: Vec<TimingImage>, slots: Vec<SlotImage> },
+    Jobs { policies: Vec<PolicyImage>, timings: Vec<TimingImage>, slots: Vec<SlotImage<'a>> },
     Executions(Vec<ExecutionImage>),
     Workers(Vec<WorkerImage>),
-    Attempts { dead_letters: bool, attempts: Vec<AttemptImage> },
+    Attempts { dead_letters: bool, attempts: Vec<AttemptImage<'a>> },
     Submissions(Vec<SubmissionImage>),
     End { digest: u64 },
 }
@@ -133,7 +133,7 @@ enum TimingImage {
 
 /// A slot; the fields after `job` are meaningless for a free one.
 #[derive(Archive, Serialize)]
-struct SlotImage {
+struct SlotImage<'a> {
     marks: u32,
     job: bool,
     next_fire_raw: u64,
@@ -146,8 +146,10 @@ struct SlotImage {
     created_at: u64,
     parameter: Option<u64>,
     trigger: Option<u64>,
-    name: String,
-    payload: Vec<u8>,
+    #[rkyv(with = InlineAsBox)]
+    name: &'a str,
+    #[rkyv(with = InlineAsBox)]
+    payload: &'a [u8],
 }
 
 #[derive(Archive, Serialize)]
@@ -171,15 +173,19 @@ struct WorkerImage {
 }
 
 #[derive(Archive, Serialize)]
-struct AttemptImage {
+struct AttemptImage<'a> {
     end: [u8; AttemptEnd::BYTES],
     generation: u32,
     retry_at: u64,
     dead: bool,
-    error: String,
-    output: Vec<u8>,
-    tenant: String,
-    name: String,
+    #[rkyv(with = InlineAsBox)]
+    error: &'a str,
+    #[rkyv(with = InlineAsBox)]
+    output: &'a [u8],
+    #[rkyv(with = InlineAsBox)]
+    tenant: &'a str,
+    #[rkyv(with = InlineAsBox)]
+    name: &'a str,
 }
 
 #[derive(Archive, Serialize)]
@@ -239,7 +245,8 @@ impl Partition {
             counters.triggered,
         ];
         let (sequence, slot_count) = (self.sequence, self.table.slot_count());
-        small.push_back(archive(&Chunk::Head { format: FORMAT, partition: self.id.0, sequence, slot_count, counters }));
+        let head = Chunk::Head { format: FORMAT, partition: self.id.0, sequence, slot_count, counters };
+        small.push_back(archive(&head, Vec::new()));
         let workers = self.workers.iter().map(|(index, worker)| WorkerImage {
             index,
             instance: worker.instance.0,
@@ -271,9 +278,9 @@ impl Partition {
             out.extend_from_slice(&chunk);
         } else if walk.cursor < walk.slot_count {
             let chunk = self.walk_jobs(&mut walk);
-            out.extend_from_slice(&archive(&chunk));
+            *out = archive(&chunk, std::mem::take(out));
         } else if walk.retired.is_empty() {
-            out.extend_from_slice(&archive(&Chunk::End { digest: walk.digest }));
+            *out = archive(&Chunk::End { digest: walk.digest }, std::mem::take(out));
             return SnapshotStep::Done { sequence: walk.sequence, digest: walk.digest };
         } else {
             let rest = walk.retired.len().saturating_sub(RETIRED_PER_STEP);
@@ -297,7 +304,7 @@ impl Partition {
     }
 
     /// The next slice of the job table.
-    fn walk_jobs(&self, walk: &mut SnapshotWalk) -> Chunk {
+    fn walk_jobs(&self, walk: &mut SnapshotWalk) -> Chunk<'_> {
         let (mut policies, mut timings, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         let (mut policy_places, mut timing_places) = (Map::default(), Map::default());
         let (mut buffer, mut data_bytes) = (Vec::new(), 0);
@@ -334,20 +341,21 @@ fn place<T>(places: &mut Map<u32, u32>, index: u32, images: &mut Vec<T>, image: 
     })
 }
 
-fn chunks<T>(
+fn chunks<'a, T>(
     out: &mut VecDeque<Vec<u8>>,
     images: impl Iterator<Item = T>,
     per_chunk: usize,
-    build: impl Fn(Vec<T>) -> Chunk,
+    build: impl Fn(Vec<T>) -> Chunk<'a>,
 ) {
     let mut images = images.peekable();
     while images.peek().is_some() {
-        out.push_back(archive(&build(images.by_ref().take(per_chunk).collect())));
+        out.push_back(archive(&build(images.by_ref().take(per_chunk).collect()), Vec::new()));
     }
 }
 
-fn archive(chunk: &Chunk) -> Vec<u8> {
-    rkyv::to_bytes::<rancor::Error>(chunk).expect("serialising into memory cannot fail").into_vec()
+/// Appends a chunk's archive to `out`.
+fn archive(chunk: &Chunk<'_>, out: Vec<u8>) -> Vec<u8> {
+    to_bytes_in::<_, rancor::Error>(chunk, out).expect("serialising into memory cannot fail")
 }
 
 impl PolicyImage {
@@ -383,8 +391,8 @@ impl TimingImage {
     }
 }
 
-impl SlotImage {
-    fn free(record: &JobRecord) -> Self {
+impl<'a> SlotImage<'a> {
+    const fn free(record: &JobRecord) -> Self {
         Self {
             marks: record.durable_marks(),
             job: false,
@@ -398,12 +406,12 @@ impl SlotImage {
             created_at: 0,
             parameter: None,
             trigger: None,
-            name: String::new(),
-            payload: Vec::new(),
+            name: "",
+            payload: &[],
         }
     }
 
-    fn of(record: &JobRecord, policy: u32, timing: u32, entry: &Entry<'_>, trigger: Option<Timestamp>) -> Self {
+    fn of(record: &JobRecord, policy: u32, timing: u32, entry: &Entry<'a>, trigger: Option<Timestamp>) -> Self {
         Self {
             marks: record.durable_marks(),
             job: true,
@@ -417,8 +425,8 @@ impl SlotImage {
             created_at: entry.created_at,
             parameter: entry.parameter,
             trigger: trigger.map(Timestamp::as_micros),
-            name: entry.name.to_owned(),
-            payload: entry.payload.to_vec(),
+            name: entry.name,
+            payload: entry.payload,
         }
     }
 }
@@ -439,18 +447,18 @@ impl ExecutionImage {
     }
 }
 
-impl AttemptImage {
-    fn of(attempt: Attempt<'_>) -> Self {
+impl<'a> AttemptImage<'a> {
+    fn of(attempt: Attempt<'a>) -> Self {
         let Texts { error, output, tenant, name } = attempt.texts;
         Self {
             end: attempt.end.to_bytes(),
             generation: attempt.generation,
             retry_at: attempt.retry_at,
             dead: attempt.dead,
-            error: error.to_owned(),
-            output: output.to_vec(),
-            tenant: tenant.to_owned(),
-            name: name.to_owned(),
+            error,
+            output,
+            tenant,
+            name,
         }
     }
 }
