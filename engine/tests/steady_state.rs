@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 use tickwheel_engine::{
-    partition::Partition,
+    partition::{Partition, SnapshotStep},
     shard::{Directory, Effects, Identity, Input, Pool, Role, Shard, ShardConfig, Tenant},
 };
 use tickwheel_wire::{
@@ -171,6 +171,27 @@ fn an_execution_allocates_nothing_in_the_steady_state() {
     let allocations = ALLOCATIONS.get() - before;
     assert!(executions > 16_000, "{executions} executions");
     assert_eq!(allocations, 0, "in {executions} executions");
+}
+
+#[test]
+fn a_snapshot_allocates_by_the_chunk_and_not_by_the_job() {
+    let (jobs, partition) = (40_000, PartitionId(0));
+    let mut node = Node::new(1);
+    (0..jobs).for_each(|number| node.create(number, ScheduleSpec::Cron { expression: "0 3 * * *", zone: "UTC" }));
+    let (mut chunks, mut out) = (0, Vec::with_capacity(4 << 20));
+    let before = ALLOCATIONS.get();
+    assert!(node.shard.begin_snapshot(partition));
+    loop {
+        out.clear();
+        match node.shard.snapshot_step(partition, &mut out).unwrap() {
+            SnapshotStep::Chunk => chunks += 1,
+            SnapshotStep::Working => {}
+            SnapshotStep::Done { .. } => break,
+        }
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    assert!(chunks > 10, "{chunks} chunks");
+    assert!(allocations < 64 * chunks, "{allocations} in {chunks} chunks");
 }
 
 /// Bytes per job between 200,000 and 1,000,000 jobs.

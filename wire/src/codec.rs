@@ -164,6 +164,20 @@ impl<'a> Writer<'a> {
         self.u32(length).raw(bytes)
     }
 
+    /// Appends what `write` appends, with its `u32` length in front, as [`Writer::bytes`] does.
+    ///
+    /// # Panics
+    /// If `write` appends 4 GiB or more.
+    pub fn nested(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> &mut Self {
+        let length_at = self.out.len();
+        self.u32(0);
+        let start = self.out.len();
+        write(&mut Writer::new(self.out));
+        let length = u32::try_from(self.out.len() - start).expect("byte strings are bounded far below 4 GiB");
+        self.out[length_at..start].copy_from_slice(&length.to_le_bytes());
+        self
+    }
+
     /// Appends a `u16` length and `text`.
     ///
     /// # Panics

@@ -366,14 +366,14 @@ impl FieldWriter<'_> {
     fn schedule(&mut self, schedule: &ScheduleSpec<'_>) {
         match *schedule {
             ScheduleSpec::Cron { expression, zone } => {
-                let mut value = Vec::with_capacity(expression.len() + zone.len() + 4);
-                Writer::new(&mut value).str(expression).str(zone);
-                self.put(tag::CRON, &value);
+                Writer::new(self.out).u8(tag::CRON).nested(|value| {
+                    value.str(expression).str(zone);
+                });
             }
             ScheduleSpec::Interval { every_us, anchor } => {
-                let mut value = Vec::with_capacity(16);
-                Writer::new(&mut value).u64(every_us).u64(anchor.as_micros());
-                self.put(tag::INTERVAL, &value);
+                Writer::new(self.out).u8(tag::INTERVAL).nested(|value| {
+                    value.u64(every_us).u64(anchor.as_micros());
+                });
             }
             ScheduleSpec::Once { at } => self.put(tag::ONCE, &at.as_micros().to_le_bytes()),
             ScheduleSpec::After { delay_us } => self.put(tag::AFTER, &delay_us.to_le_bytes()),
