@@ -46,7 +46,7 @@ impl ShardConfig {
             cancel_grace_ms: 30_000,
             idempotency_window_ms: 86_400_000,
             payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
-            executions_per_turn_max: 4_096,
+            executions_per_turn_max: 1_024,
             watches_per_session_max: 64,
             watch_bytes_per_turn_max: 256 << 10,
             partition: PartitionLimits::default(),
