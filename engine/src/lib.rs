@@ -13,3 +13,9 @@ mod prefetch;
 pub mod schedule;
 pub mod shard;
 pub mod wheel;
+
+/// Sizes of the blocks in which the core's tables grow, ascending, in bytes: for an allocator that wants to place them well.
+///
+/// Chunks of job records; full rings of remembered attempts; segments of names and payloads.
+pub const BLOCK_BYTES: [usize; 3] =
+    [partition::RECORDS_BLOCK_BYTES, partition::ATTEMPTS_BLOCK_BYTES, partition::ENTRIES_BLOCK_BYTES];

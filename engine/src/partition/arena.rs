@@ -13,7 +13,9 @@ use super::table::Table;
 use crate::prefetch::prefetch_bytes;
 
 /// Bytes per segment; a longer entry gets a segment of its own.
-const SEGMENT_BYTES: usize = 256 << 10;
+pub(crate) const SEGMENT_BYTES: usize = 256 << 10;
+/// What the first segment of a partition begins with; it grows to four times as much, up to [`SEGMENT_BYTES`].
+const FIRST_BYTES: usize = 4 << 10;
 const HEAD_BYTES: usize = 16;
 const PARAMETER_BYTES: usize = 8;
 /// A revision that does not fit the byte in the head stands behind it.
@@ -87,6 +89,7 @@ impl Arena {
         let length = entry.bytes();
         let index = self.segment_for(length);
         let segment = &mut self.segments[index].bytes;
+        make_room(segment, length);
         let offset = segment.len();
         let meta = u32::try_from(entry.name.len()).expect("names are short")
             | u32::from(entry.parameter.is_some()) << 8
@@ -210,6 +213,7 @@ impl Arena {
         let target = self.segment_for(length);
         assert_ne!(target, segment, "the active segment is never a victim");
         let [from, to] = self.segments.get_disjoint_mut([segment, target]).expect("two different segments that exist");
+        make_room(&mut to.bytes, length);
         let new_offset = to.bytes.len();
         to.bytes.extend_from_slice(&from.bytes[offset..offset + length]);
         self.used_bytes += length;
@@ -227,6 +231,18 @@ impl Arena {
             .filter(|(index, segment)| worth(segment) && self.active != Some(*index))
             .max_by_key(|(_, segment)| segment.dead_bytes * 1_000 / segment.bytes.len().max(1))
             .map(|(segment, _)| Victim { segment, offset: 0 })
+    }
+}
+
+/// Grows a segment that `length` more bytes do not fit into.
+fn make_room(segment: &mut Vec<u8>, length: usize) {
+    let needed = segment.len() + length;
+    if needed > segment.capacity() {
+        let mut capacity = segment.capacity().max(FIRST_BYTES);
+        while capacity < needed {
+            capacity = (4 * capacity).min(SEGMENT_BYTES.max(needed));
+        }
+        segment.reserve_exact(capacity - segment.len());
     }
 }
 

@@ -49,6 +49,13 @@ pub(crate) use complete::{CompleteError, Report};
 pub(crate) use dispatch::Started;
 pub(crate) use pause::JobError;
 
+/// Bytes of a chunk of job records.
+pub(crate) const RECORDS_BLOCK_BYTES: usize = size_of::<[JobRecord; table::CHUNK_SLOTS]>();
+/// Bytes of a full ring of remembered attempts of the default length.
+pub(crate) const ATTEMPTS_BLOCK_BYTES: usize = recent::LINE_BYTES * PartitionLimits::RECENT_MAX_DEFAULT as usize;
+/// Bytes of a segment of names and payloads.
+pub(crate) const ENTRIES_BLOCK_BYTES: usize = arena::SEGMENT_BYTES;
+
 use crate::{
     schedule::Zones,
     shard::{EventBuffer, PartitionLimits},

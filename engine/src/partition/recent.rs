@@ -22,7 +22,9 @@ struct Line {
     retry_at: u64,
 }
 
-const _: () = assert!(size_of::<Line>() == 64, "an execution writes one cache line of the ring");
+pub(super) const LINE_BYTES: usize = size_of::<Line>();
+
+const _: () = assert!(LINE_BYTES == 64, "an execution writes one cache line of the ring");
 
 /// The texts of an attempt, one behind the other: error name, output or message, and, if the job is gone, tenant and name.
 #[derive(Clone, Debug, Default)]

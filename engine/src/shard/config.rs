@@ -74,11 +74,16 @@ pub struct PartitionLimits {
     pub workers_max: u16,
 }
 
+impl PartitionLimits {
+    /// The default of [`PartitionLimits::recent_max`].
+    pub const RECENT_MAX_DEFAULT: u32 = 1_024;
+}
+
 impl Default for PartitionLimits {
     fn default() -> Self {
         Self {
             jobs_max: 100_000_000,
-            recent_max: 1_024,
+            recent_max: Self::RECENT_MAX_DEFAULT,
             dead_letters_max: 10_000,
             finished_max: 65_536,
             finished_us: 86_400_000_000,
