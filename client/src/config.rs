@@ -128,7 +128,7 @@ pub struct ConnectConfig {
     pub keep_alive: Duration,
     /// A connection from which nothing is heard for this long is lost. Default 30 s.
     pub idle_timeout: Duration,
-    /// Largest datagram payload that path discovery tries, in bytes, 1,200 to 8,952. Default 1,472 (Ethernet, IPv4). The node
+    /// Largest datagram payload that path discovery tries, in bytes, 1,200 to 8,952. Default 8,952. The node
     /// must be set to accept as much.
     pub mtu_bytes: u16,
     /// Longest frame body that is accepted from the node, in bytes. Default 1 MiB.
@@ -145,7 +145,7 @@ impl ConnectConfig {
             connect_timeout: Duration::from_secs(3),
             keep_alive: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(30),
-            mtu_bytes: 1472,
+            mtu_bytes: MTU_BYTES_MAX,
             frame_bytes_max: u32::try_from(limits::FRAME_BYTES_MAX).expect("1 MiB fits"),
         }
     }

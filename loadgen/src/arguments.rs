@@ -80,7 +80,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub window: u32,
     /// Largest datagram payload that is tried, in bytes; the server must be set to accept as much.
-    #[arg(long, value_name = "BYTES", default_value_t = 1_472, value_parser = clap::value_parser!(u16).range(1_200..=8_952))]
+    #[arg(long, value_name = "BYTES", default_value_t = 8_952, value_parser = clap::value_parser!(u16).range(1_200..=8_952))]
     pub mtu_bytes: u16,
     /// Where the JSON object goes; `-` is the standard output.
     #[arg(long, value_name = "FILE", default_value = "-")]

@@ -42,7 +42,7 @@ pub struct EndpointConfig {
     /// A session from which nothing is heard for this long is closed; clients keep theirs alive. Default 30 s.
     pub idle_timeout: Duration,
     /// Largest datagram payload that path discovery tries and that is accepted, in bytes, from [`MTU_BYTES_MIN`] to
-    /// [`MTU_BYTES_MAX`]. Connections begin with 1,200 and discover upward. Default 1,472 (Ethernet, IPv4).
+    /// [`MTU_BYTES_MAX`]. Connections begin with 1,200 and discover upward. Default 8,952.
     pub mtu_bytes: u16,
     /// Longest body of a frame, in bytes. Default 1 MiB.
     pub frame_bytes_max: u32,
@@ -70,7 +70,7 @@ impl Default for EndpointConfig {
             handshakes_max: 512,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
-            mtu_bytes: 1472,
+            mtu_bytes: MTU_BYTES_MAX,
             frame_bytes_max: u32::try_from(limits::FRAME_BYTES_MAX).expect("1 MiB"),
             backlog_bytes_max: 8 << 20,
             send_window_bytes: 2 << 20,

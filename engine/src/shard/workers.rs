@@ -35,14 +35,33 @@ pub(super) struct Worker {
     pub presence: Presence,
 }
 
-#[derive(Debug, Default)]
+/// Entries of the front table, a power of two.
+const FRONT_COUNT: usize = 256;
+
+#[derive(Debug)]
 pub(super) struct WorkerBook {
     workers: Vec<Option<Worker>>,
     free: Vec<u32>,
     by_instance: Map<InstanceId, u32>,
     by_session: Map<SessionRef, u32>,
+    /// Some of `by_session`, each at its own place: a worker is looked up twice per execution, and most nodes have few.
+    front: Box<[Option<(SessionRef, u32)>; FRONT_COUNT]>,
     deadlines: BTreeSet<(Duration, u32)>,
     attachment_count: u32,
+}
+
+impl Default for WorkerBook {
+    fn default() -> Self {
+        Self {
+            workers: Vec::new(),
+            free: Vec::new(),
+            by_instance: Map::default(),
+            by_session: Map::default(),
+            front: Box::new([None; FRONT_COUNT]),
+            deadlines: BTreeSet::new(),
+            attachment_count: 0,
+        }
+    }
 }
 
 impl WorkerBook {
@@ -68,9 +87,10 @@ impl WorkerBook {
         (worker.pools, worker.handle, worker.attachment) = (pools, handle, attachment);
         self.set_presence(index, presence);
         if let Some(former) = former_session {
-            self.by_session.remove(&former);
+            self.forget_session(former);
         }
         self.by_session.insert(session, index);
+        self.front[front_place(session)] = Some((session, index));
         former
     }
 
@@ -85,7 +105,7 @@ impl WorkerBook {
 
     /// A session has ended; if it was a worker's, the worker is away. Returns its handle, if it was attached here.
     pub fn detach(&mut self, session: SessionRef, until: Duration) -> Option<WorkerHandle> {
-        let index = self.by_session.remove(&session)?;
+        let index = self.forget_session(session)?;
         self.set_presence(index, Presence::Away(until));
         let worker = self.worker_mut(index);
         worker.session = None;
@@ -94,8 +114,19 @@ impl WorkerBook {
 
     #[inline]
     pub fn by_session(&self, session: SessionRef) -> Option<(u32, &Worker)> {
-        let index = *self.by_session.get(&session)?;
+        let index = match self.front[front_place(session)] {
+            Some((known, index)) if known == session => index,
+            _ => *self.by_session.get(&session)?,
+        };
         Some((index, self.worker(index)))
+    }
+
+    fn forget_session(&mut self, session: SessionRef) -> Option<u32> {
+        let place = &mut self.front[front_place(session)];
+        if place.is_some_and(|(known, _)| known == session) {
+            *place = None;
+        }
+        self.by_session.remove(&session)
     }
 
     pub fn by_instance(&self, instance: InstanceId) -> Option<&Worker> {
@@ -164,4 +195,10 @@ impl WorkerBook {
             self.deadlines.insert((deadline, index));
         }
     }
+}
+
+/// Where the front table may hold a session. Sessions of a shard are numbered from 0 in their low bits.
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
+const fn front_place(session: SessionRef) -> usize {
+    session.session.0 as usize % FRONT_COUNT
 }

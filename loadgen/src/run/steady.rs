@@ -9,15 +9,21 @@ use crate::{
     report::{Findings, Report, Special},
 };
 use anyhow::Result;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// Submissions per second that a server surely takes. The jobs begin to fire once all were submitted at this pace, so that the load
+/// does not begin with what piled up while the server was busy with submissions.
+const SUBMITS_PER_S: u64 = 100_000;
 
 pub(super) async fn run(bench: &mut Bench) -> Result<Report> {
     let plan = Arc::clone(&bench.plan);
     let shared = bench.shared(plan.jobs, plan.interval_us);
     let before = bench.read().await?.counts;
     let fleet = bench.fleet(&shared).await?;
-    let rhythm = Rhythm { base: clock::now(), interval_us: plan.interval_us, spread: true };
+    let base = clock::now().saturating_add(Duration::from_micros(plan.jobs * 1_000_000 / SUBMITS_PER_S));
+    let rhythm = Rhythm { base, interval_us: plan.interval_us, spread: true };
     let submit_s = bench.submit(0..plan.jobs, rhythm, Some(&shared)).await?.as_secs_f64();
+    clock::sleep_until(base).await;
     progress::watch("warm-up", &fleet, plan.warmup).await;
 
     let start = clock::now().saturating_add(WINDOW_LEAD);

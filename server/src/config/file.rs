@@ -159,7 +159,7 @@ impl Default for LimitsSection {
             frame_bytes: limits::FRAME_BYTES_MAX,
             payload_bytes: limits::PAYLOAD_BYTES_MAX,
             sessions: 4_096,
-            mtu_bytes: 1_472,
+            mtu_bytes: 8_952,
         }
     }
 }
