@@ -7,7 +7,7 @@
 //! Deliberately absent: pinning. Shards are pinned by the server, and the system finds the cores that they leave.
 
 use crate::{
-    clock,
+    clock, cores,
     tally::{Live, LiveSum, Tally},
     worker::{Instant, Shared, WorkerError},
 };
@@ -58,6 +58,8 @@ pub(crate) struct FleetPlan {
     pub credit: u32,
     /// Tells this run's instances from others.
     pub run: u32,
+    /// Cores that the threads are kept to; empty: any.
+    pub cores: Vec<usize>,
 }
 
 /// The running threads.
@@ -104,8 +106,11 @@ impl Fleet {
                 number: number.into(),
                 tell: tell.clone(),
             };
-            let orders = orders.clone();
-            let thread = thread::Builder::new().name(format!("workers-{number}")).spawn(move || crew.run(orders));
+            let (orders, cores) = (orders.clone(), plan.cores.clone());
+            let thread = thread::Builder::new().name(format!("workers-{number}")).spawn(move || {
+                cores::keep_to(&cores);
+                crew.run(orders)
+            });
             threads.push(thread.context("no thread for workers")?);
         }
         Ok(Self { threads, order, live, news, connections: plan.connections })
@@ -315,6 +320,7 @@ mod tests {
             connections,
             credit: 1,
             run: 1,
+            cores: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `arguments`, `plan` | the command line, and what follows from it: jobs, phases, intervals |
-//! | `fleet`, `worker` | threads with a runtime each, and the hot loop of one connection |
+//! | `fleet`, `worker`, `cores` | threads with a runtime each, the hot loop of one connection, where the threads run |
 //! | `ledger`, `tally` | what every job did, and the counts and histograms of one thread |
 //! | `node`, `pipeline` | admin sessions: counters, and requests by the million |
 //! | `spawned`, `process` | a server of its own, and what the system says of it |
@@ -19,6 +19,7 @@
 
 mod arguments;
 mod clock;
+mod cores;
 mod fleet;
 mod ledger;
 mod node;

@@ -8,7 +8,7 @@ mod steady;
 
 use crate::{
     arguments::{Arguments, Profile},
-    clock,
+    clock, cores,
     fleet::{Fleet, FleetPlan},
     ledger::{Audit, Ledger},
     node::{Counts, Node},
@@ -162,6 +162,7 @@ impl Bench {
             connections: self.connections(),
             credit: self.plan.credit,
             run: self.plan.run,
+            cores: if self.owns_server() { cores::beside(self.node.shard_count()) } else { Vec::new() },
         };
         let mut fleet = Fleet::start(&plan, shared)?;
         let bar = progress::bar("workers attach", plan.connections.into());
