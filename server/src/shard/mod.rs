@@ -166,7 +166,7 @@ impl ShardLoop {
             match event {
                 Event::Opened { session, identity, remote } => {
                     tracing::debug!(shard = self.id.0, %remote, name = identity.name, role = %identity.role, "session opened");
-                    if let Err(close) = self.router.opened(session, &identity) {
+                    if let Err(close) = self.router.opened(reading.instant, session, &identity) {
                         self.endpoint.close(reading.instant, session, close);
                     }
                 }
@@ -179,6 +179,10 @@ impl ShardLoop {
                 }
                 _ => {}
             }
+        }
+        while let Some((session, close)) = self.router.overdue_hello(reading.instant) {
+            self.endpoint.close(reading.instant, session, close);
+            worked = true;
         }
         worked
     }
@@ -390,7 +394,8 @@ impl ShardLoop {
         };
         let backlog = (self.blocked.is_some() || self.router.peers.has_backlog() || !self.router.effects.is_empty())
             .then(|| reading.instant + Duration::from_micros(200));
-        [core, self.endpoint.next_timeout(), retry, drain, backlog].into_iter().flatten().min()
+        let hello = self.router.next_hello();
+        [core, self.endpoint.next_timeout(), hello, retry, drain, backlog].into_iter().flatten().min()
     }
 }
 

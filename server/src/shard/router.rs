@@ -7,7 +7,11 @@
 
 use super::peers::{Envelope, ForwardedFrame, Peers};
 use crate::runtime::counters::ShardCounters;
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tickwheel_engine::partition::{Counters as Counted, Partition};
 use tickwheel_engine::shard::{Directory, Effects, Identity, Input, Shard as Core};
 use tickwheel_net::{Close, CloseCode, Frame as NetFrame, FrameReader, Glance, Lane};
@@ -20,6 +24,9 @@ use tickwheel_wire::{
         work::{Complete, CompleteHead, Completed, Reattach, Reattached, Verdict},
     },
 };
+
+/// How long a new session may take to say hello.
+const HELLO_MAX: Duration = Duration::from_secs(5);
 
 /// What the node tells every session at its beginning.
 #[derive(Clone, Debug)]
@@ -67,6 +74,8 @@ pub struct Router {
     facts: Arc<NodeFacts>,
     directory: Arc<Directory>,
     sessions: Vec<Option<Session>>,
+    /// Until when new sessions have to say hello, in their order.
+    hellos: VecDeque<(Instant, SessionId)>,
     counters: Arc<ShardCounters>,
     /// The core.
     pub core: Core,
@@ -95,6 +104,7 @@ impl Router {
             facts,
             directory,
             sessions: Vec::new(),
+            hellos: VecDeque::new(),
             counters,
             core,
             effects: Effects::new(),
@@ -108,7 +118,12 @@ impl Router {
     ///
     /// # Errors
     /// The close that tells the peer why.
-    pub fn opened(&mut self, session: SessionId, identity: &tickwheel_net::Identity) -> Result<(), Close> {
+    pub fn opened(
+        &mut self,
+        instant: Instant,
+        session: SessionId,
+        identity: &tickwheel_net::Identity,
+    ) -> Result<(), Close> {
         let role = match identity.role {
             tickwheel_net::Role::Admin => tickwheel_engine::shard::Role::Admin,
             tickwheel_net::Role::Client => tickwheel_engine::shard::Role::Client,
@@ -125,7 +140,27 @@ impl Router {
         }
         let tenant = identity.tenant.clone().unwrap_or_default();
         self.sessions[index] = Some(Session { id: session, identity: Arc::new(known), tenant, welcomed: false });
+        self.hellos.push_back((instant + HELLO_MAX, session));
         Ok(())
+    }
+
+    /// When the oldest session that may not have said hello yet has to have done so.
+    pub fn next_hello(&self) -> Option<Instant> {
+        self.hellos.front().map(|(until, _)| *until)
+    }
+
+    /// A session that has not said hello in time, and why it is to be closed. To be asked until there is none.
+    pub fn overdue_hello(&mut self, instant: Instant) -> Option<(SessionId, Close)> {
+        // Every round takes an entry away, and each session has one.
+        while let Some(&(_, session)) = self.hellos.front().filter(|(until, _)| *until <= instant) {
+            self.hellos.pop_front();
+            let found = self.sessions.get(slot_of(session)).and_then(Option::as_ref);
+            if found.is_some_and(|found| found.id == session && !found.welcomed) {
+                let message = format!("no `hello` came within {} s", HELLO_MAX.as_secs());
+                return Some((session, Close::new(CloseCode::HelloExpected, message)));
+            }
+        }
+        None
     }
 
     /// Notes that a session has ended.

@@ -212,6 +212,16 @@ fn a_session_that_does_not_begin_as_it_should_is_closed_with_the_reason() -> any
     })
 }
 
+#[test]
+fn a_session_that_never_says_hello_is_closed() -> anyhow::Result<()> {
+    check(async |scene| {
+        let end = fate(scene.address()?, &scene.certificates(), Some("admin"), &[]).await?;
+        let SessionError::ClosedByNode { code, reason } = SessionError::from(end.clone()) else { panic!("{end}") };
+        assert_eq!(code_of(code), CloseCode::HelloExpected, "{reason}");
+        Ok(())
+    })
+}
+
 /// The TLS alert with which the node ended the handshake; QUIC adds 0x100.
 fn alert(end: &quinn::ConnectionError) -> u64 {
     match end {
