@@ -90,6 +90,11 @@ impl World {
     }
 
     pub fn with(partition_count: u64, change: impl FnOnce(&mut ShardConfig)) -> Self {
+        Self::starting(secs(0), partition_count, change)
+    }
+
+    /// A world whose clock stands at `start`.
+    pub fn starting(start: Timestamp, partition_count: u64, change: impl FnOnce(&mut ShardConfig)) -> Self {
         let tenants = ["acme", "globex"].map(|name| Tenant { name: name.into(), weight: 1 }).into();
         let pools = vec![
             Pool::shared("standard"),
@@ -100,7 +105,7 @@ impl World {
         let count = PartitionCount::new(partition_count).unwrap();
         let mut config = ShardConfig::new(ShardId(0), 1, count, directory);
         change(&mut config);
-        let now = Now { wall: secs(0), monotonic: Duration::from_secs(7) };
+        let now = Now { wall: start, monotonic: Duration::from_secs(7) };
         let mut shard = Shard::new(config.clone(), now);
         let mut replicas = BTreeMap::new();
         for id in (0..count.count()).map(PartitionId) {

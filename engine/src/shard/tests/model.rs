@@ -1,23 +1,27 @@
 //! A plain, slow model of what a shard does with jobs: one worker with slots for all, no wheel, no queues, no events. At each step every
 //! job is looked at. Written from the rules, not from the code.
 
-use std::collections::BTreeMap;
+use crate::schedule::Cron;
+use std::{cell::RefCell, collections::BTreeMap};
 use tickwheel_wire::{JobId, frame::request::ExecutionState};
 
 pub const SECOND: u64 = 1_000_000;
 const REATTACH: u64 = 5 * SECOND;
 const GRACE: u64 = 30 * SECOND;
 const DAY: u64 = 86_400 * SECOND;
+/// Of the firings of a cron job that are missed at once, a week of minutes is counted.
+const CRON_MISSED_MAX: u64 = 7 * 24 * 60;
 
 /// When a job fires; times in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     Every { every: u64, anchor: u64 },
     Once { at: u64 },
+    Cron { expression: &'static str, zone: &'static str },
 }
 
 impl When {
-    /// The first firing after `time`, by counting up from the anchor.
+    /// The first firing after `time`, by counting up from the anchor, or by trying every minute.
     fn first_after(self, time: u64) -> Option<u64> {
         match self {
             Self::Once { at } => Some(at),
@@ -28,8 +32,38 @@ impl When {
                 }
                 Some(fire)
             }
+            Self::Cron { expression, zone } => Some(first_cron_after(expression, zone, time)),
         }
     }
+
+    const fn is_cron(self) -> bool {
+        matches!(self, Self::Cron { .. })
+    }
+}
+
+/// Firings by expression, zone and day.
+type FiresOfDays = BTreeMap<(&'static str, &'static str, u64), Vec<u64>>;
+
+thread_local! {
+    /// What [`Cron::slow_fires_s`] found; histories ask for the same days again and again.
+    static CRON_FIRES: RefCell<FiresOfDays> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn first_cron_after(expression: &'static str, zone: &'static str, time: u64) -> u64 {
+    let on = |day: u64| {
+        CRON_FIRES.with_borrow_mut(|fires| {
+            let fires =
+                fires.entry((expression, zone, day)).or_insert_with(|| cron_fires_of_day(expression, zone, day));
+            fires.get(fires.partition_point(|fire| *fire <= time)).copied()
+        })
+    };
+    (time / DAY..).take(8).find_map(on).expect("every expression of the histories fires once a week")
+}
+
+fn cron_fires_of_day(expression: &str, zone: &str, day: u64) -> Vec<u64> {
+    let [start_s, end_s] = [day, day + 1].map(|day| i64::try_from(day * DAY / SECOND).unwrap());
+    let fires_s = Cron::slow_fires_s(expression, zone, start_s - 1, end_s - 1);
+    fires_s.into_iter().map(|fire_s| u64::try_from(fire_s).unwrap() * SECOND).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +99,18 @@ pub struct Job {
     pub last: ExecutionState,
     finished: Option<u64>,
     reported: bool,
+}
+
+impl Job {
+    /// Goes on to the first firing after `time`; how many passed, as far as they are counted.
+    fn pass_over(&mut self, time: u64) -> u64 {
+        let mut passed = 0;
+        while let Some(fire) = self.next.filter(|next| *next <= time) {
+            passed += 1;
+            self.next = following(self.definition.when, fire);
+        }
+        if self.definition.when.is_cron() { passed.min(CRON_MISSED_MAX) } else { passed }
+    }
 }
 
 /// An attempt that should have been sent.
@@ -107,6 +153,38 @@ pub enum Expected {
     UnknownExecution,
 }
 
+/// How often cron jobs met each fate, to show that the histories are about them.
+#[derive(Clone, Debug, Default)]
+pub struct CronFates {
+    /// By expression and zone.
+    pub fired: BTreeMap<(&'static str, &'static str), u64>,
+    /// Dispatched at the very moment of the firing.
+    pub on_time: u64,
+    pub skipped: u64,
+    pub misfired: u64,
+    /// Firings that passed while the job was paused, by resumption.
+    pub resumed: u64,
+    /// Due firings that were cancelled before any worker had them.
+    pub cancelled: u64,
+    /// Replacements of other schedules by cron, and of cron by others.
+    pub replaced: [u64; 2],
+}
+
+impl CronFates {
+    pub fn add(&mut self, more: &Self) {
+        for (schedule, count) in &more.fired {
+            *self.fired.entry(*schedule).or_default() += count;
+        }
+        self.on_time += more.on_time;
+        self.skipped += more.skipped;
+        self.misfired += more.misfired;
+        self.resumed += more.resumed;
+        self.cancelled += more.cancelled;
+        self.replaced[0] += more.replaced[0];
+        self.replaced[1] += more.replaced[1];
+    }
+}
+
 pub struct Model {
     pub time: u64,
     pub jobs: BTreeMap<String, Job>,
@@ -121,6 +199,7 @@ pub struct Model {
     pub misfired: u64,
     /// By name and key: the submission, the answer, and until when it holds.
     pub keys: BTreeMap<(String, u8), (Definition, JobId, u64, u64)>,
+    pub cron: CronFates,
 }
 
 impl Model {
@@ -138,6 +217,7 @@ impl Model {
             skipped: 0,
             misfired: 0,
             keys: BTreeMap::new(),
+            cron: CronFates::default(),
         }
     }
 
@@ -188,6 +268,11 @@ impl Model {
             reported: false,
         });
         assert_eq!(job.id, id);
+        match (job.definition.when.is_cron(), definition.when.is_cron()) {
+            (false, true) => self.cron.replaced[0] += 1,
+            (true, false) => self.cron.replaced[1] += 1,
+            _ => {}
+        }
         job.definition = definition.clone();
         job.revision += 1;
         (job.paused, job.next, job.finished) = (definition.paused, next, None);
@@ -209,8 +294,9 @@ impl Model {
         let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
         let missed = job.paused && job.next.is_some_and(|next| next <= time);
         job.paused = false;
-        if missed && matches!(job.definition.when, When::Every { .. }) {
+        if missed && !matches!(job.definition.when, When::Once { .. }) {
             job.next = job.definition.when.first_after(time);
+            self.cron.resumed += u64::from(job.definition.when.is_cron());
         }
         Expected::Ok
     }
@@ -249,9 +335,10 @@ impl Model {
                 job.sequence += 1;
                 if due {
                     job.next = match job.definition.when {
-                        When::Every { .. } => job.definition.when.first_after(time),
+                        When::Every { .. } | When::Cron { .. } => job.definition.when.first_after(time),
                         When::Once { .. } => None,
                     };
+                    self.cron.cancelled += u64::from(job.definition.when.is_cron());
                 } else {
                     job.trigger = None;
                 }
@@ -374,9 +461,12 @@ impl Model {
         if job.flight.is_none() || job.paused {
             return;
         }
-        while let Some(next) = job.next.filter(|next| *next <= self.time) {
-            self.skipped += 1;
-            job.next = following(job.definition.when, next);
+        let Some(due) = job.next.filter(|next| *next <= self.time) else { return };
+        job.next = following(job.definition.when, due);
+        let skipped = 1 + job.pass_over(self.time);
+        self.skipped += skipped;
+        if job.definition.when.is_cron() {
+            self.cron.skipped += skipped;
         }
     }
 
@@ -408,9 +498,12 @@ impl Model {
             let scheduled = match (job.next.filter(|next| !job.paused && *next <= time), job.trigger) {
                 (Some(next), _) => {
                     job.next = following(job.definition.when, next);
-                    while let Some(missed) = job.next.filter(|next| *next <= time) {
-                        self.misfired += 1;
-                        job.next = following(job.definition.when, missed);
+                    let missed = job.pass_over(time);
+                    self.misfired += missed;
+                    if let When::Cron { expression, zone } = job.definition.when {
+                        *self.cron.fired.entry((expression, zone)).or_default() += 1;
+                        self.cron.on_time += u64::from(next == time);
+                        self.cron.misfired += missed;
                     }
                     next
                 }
@@ -461,5 +554,6 @@ fn following(when: When, fire: u64) -> Option<u64> {
     match when {
         When::Every { every, .. } => Some(fire + every),
         When::Once { .. } => None,
+        When::Cron { expression, zone } => Some(first_cron_after(expression, zone, fire)),
     }
 }

@@ -3,17 +3,20 @@
 //! After every step: the digest of each partition equals that of a replica which knows the log alone (see the harness); what was sent,
 //! answered, counted and shown equals the model. Snapshots are written while the history goes on, and with the log's tail they give
 //! the present state.
+//!
+//! Some histories begin shortly before the clocks of Berlin change. The model finds the firings of cron jobs with the
+//! slow search of the cron tests; seeded histories show that such jobs meet every fate often enough.
 
 use super::{
     super::*,
     harness::{Attempt, START_SECS, World, client, session},
-    model::{Definition, Ending, Expected, Job, Model, SECOND, Sent, When, Worker as ModelWorker},
+    model::{CronFates, Definition, Ending, Expected, Job, Model, SECOND, Sent, When, Worker as ModelWorker},
 };
 use crate::{
     partition::{Partition, SnapshotReader},
     wheel::TICK_MICROS,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use std::collections::BTreeMap;
 use tickwheel_wire::{
     frame::{
@@ -24,13 +27,35 @@ use tickwheel_wire::{
     partition_of,
 };
 
-const START: u64 = START_SECS * SECOND;
+const SEEDED_HISTORIES: u32 = 512;
+const MINUTE: u64 = 60 * SECOND;
+
+/// Where histories begin, in seconds: a quiet day, and before the changes of Berlin's clock on 28 March 2027, 01:00 UTC, and on
+/// 31 October 2027, 01:00 UTC.
+const STARTS_SECS: [u64; 3] = [START_SECS, SPRING_SECS, AUTUMN_SECS];
+/// 01:42:07 on the clock of Berlin, 18 minutes before it is turned forward.
+const SPRING_SECS: u64 = 1_806_194_527;
+/// 02:12:07 on the clock of Berlin for the first time, 48 minutes before it is turned back.
+const AUTUMN_SECS: u64 = 1_824_941_527;
+
+const EXPRESSIONS: [&str; 7] =
+    ["* * * * *", "*/2 * * * *", "@hourly", "5,35 * * * *", "30 2 * * *", "*/10 1-3 * * *", "3-59/7 * * * 1-5"];
+const ZONES: [&str; 3] = ["UTC", "Europe/Berlin", "Asia/Kolkata"];
+
+#[derive(Clone, Copy, Debug)]
+enum Rhythm {
+    Every,
+    Once,
+    Cron { expression: &'static str, zone: &'static str },
+}
 
 #[derive(Clone, Debug)]
 enum Step {
     Submit {
         name: u8,
-        when: (bool, u64),
+        rhythm: Rhythm,
+        /// The interval or the delay, and the time limit, follow from it.
+        value: u64,
         upsert: bool,
         revision: u64,
         key: Option<u8>,
@@ -53,6 +78,11 @@ enum Step {
     Pass {
         micros: u64,
     },
+    /// To the tick before the start of a later minute, to the start itself, or to a tick after.
+    Reach {
+        minutes: u64,
+        ticks: u64,
+    },
     Attach {
         claims: u8,
     },
@@ -63,20 +93,34 @@ enum Step {
     },
 }
 
+fn rhythm() -> impl Strategy<Value = Rhythm> {
+    let select = |values: &'static [&'static str]| prop::sample::select(values);
+    // Jobs of equal schedules share one, with what it remembers.
+    let popular = Rhythm::Cron { expression: "* * * * *", zone: "UTC" };
+    prop_oneof![
+        2 => Just(Rhythm::Every),
+        2 => Just(Rhythm::Once),
+        2 => Just(popular),
+        4 => (select(&EXPRESSIONS), select(&ZONES)).prop_map(|(expression, zone)| Rhythm::Cron { expression, zone }),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let name = 0..4_u8;
     let submit = (
         name.clone(),
-        (any::<bool>(), 1..25_u64),
+        rhythm(),
+        1..25_u64,
         any::<bool>(),
         prop_oneof![3 => Just(0), 1 => 1..3_u64],
         proptest::option::weighted(0.3, 0..3_u8),
         proptest::bool::weighted(0.2),
         1..4_u16,
     )
-        .prop_map(|(name, when, upsert, revision, key, paused, attempts_max)| Step::Submit {
+        .prop_map(|(name, rhythm, value, upsert, revision, key, paused, attempts_max)| Step::Submit {
             name,
-            when,
+            rhythm,
+            value,
             upsert,
             revision,
             key,
@@ -93,15 +137,21 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Outcome::Cancelled)
     ];
     let time = prop_oneof![
-        4 => 0..SECOND, 6 => SECOND..12 * SECOND, 1 => SECOND..120 * SECOND, 1 => Just(86_400 * SECOND)
+        8 => 0..SECOND,
+        12 => SECOND..12 * SECOND,
+        2 => SECOND..120 * SECOND,
+        3 => MINUTE..180 * MINUTE,
+        2 => Just(1_440 * MINUTE)
     ];
+    let minutes = prop_oneof![3 => Just(1), 1 => 2..90_u64];
     prop_oneof![
         4 => submit,
         4 => (name.clone(), verb).prop_map(|(name, verb)| Step::Command { name, verb }),
-        1 => (name, 0..2_u64).prop_map(|(name, ahead)| Step::Cancel { name, ahead }),
+        2 => (name, 0..2_u64).prop_map(|(name, ahead)| Step::Cancel { name, ahead }),
         6 => (any::<usize>(), outcome, proptest::bool::weighted(0.1))
             .prop_map(|(held, outcome, wrong_worker)| Step::Complete { held, outcome, wrong_worker }),
         8 => time.prop_map(|micros| Step::Pass { micros }),
+        8 => (minutes, 0..3_u64).prop_map(|(minutes, ticks)| Step::Reach { minutes, ticks }),
         3 => any::<u8>().prop_map(|claims| Step::Attach { claims }),
         1 => Just(Step::Detach),
         1 => Just(Step::Restart),
@@ -116,7 +166,13 @@ struct Writing {
     reader: SnapshotReader,
 }
 
+fn history() -> impl Strategy<Value = (u64, Vec<Step>)> {
+    (prop::sample::select(&STARTS_SECS[..]), prop::collection::vec(step(), 1..90))
+}
+
 struct History {
+    /// In microseconds.
+    start: u64,
     world: World,
     model: Model,
     /// Attempts that the worker was sent, the newest last.
@@ -131,10 +187,12 @@ struct History {
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 impl History {
-    fn new() -> Self {
+    fn new(start_secs: u64) -> Self {
+        let start = start_secs * SECOND;
         let mut history = Self {
-            world: World::new(2),
-            model: Model::new(START),
+            start,
+            world: World::starting(Timestamp::from_micros(start), 2, |_| {}),
+            model: Model::new(start),
             held: Vec::new(),
             session_number: 1,
             writing: None,
@@ -142,6 +200,7 @@ impl History {
             tokens: BTreeMap::new(),
         };
         history.attach_stranger();
+        history.attach(0);
         history
     }
 
@@ -153,17 +212,18 @@ impl History {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Submit { name, when, upsert, revision, key, paused, attempts_max } => {
-                self.submit(NAMES[usize::from(name)], when, upsert, revision, key, paused, attempts_max);
+            Step::Submit { name, rhythm, value, upsert, revision, key, paused, attempts_max } => {
+                let (definition, schedule) = self.define(rhythm, value, paused, attempts_max);
+                self.submit(NAMES[usize::from(name)], &definition, schedule, upsert, revision, key);
             }
             Step::Command { name, verb } => self.command(NAMES[usize::from(name)], verb),
             Step::Cancel { name, ahead } => self.cancel(NAMES[usize::from(name)], ahead),
             Step::Complete { held, outcome, wrong_worker } => self.complete(held, outcome, wrong_worker),
-            Step::Pass { micros } => {
-                // The wheel rounds up to its ticks; the model knows none.
-                let micros = micros.next_multiple_of(TICK_MICROS);
-                self.model.time += micros;
-                self.world.pass(Duration::from_micros(micros));
+            // The wheel rounds up to its ticks; the model knows none.
+            Step::Pass { micros } => self.pass(micros.next_multiple_of(TICK_MICROS)),
+            Step::Reach { minutes, ticks } => {
+                let minute = (self.model.time / MINUTE + minutes) * MINUTE;
+                self.pass(minute - TICK_MICROS + ticks * TICK_MICROS - self.model.time);
             }
             Step::Attach { claims } => self.attach(claims),
             Step::Detach => {
@@ -186,37 +246,57 @@ impl History {
         self.write_snapshot();
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one step")]
+    fn pass(&mut self, micros: u64) {
+        self.model.time += micros;
+        self.world.pass(Duration::from_micros(micros));
+    }
+
+    /// What a submission defines, for the model and for the core.
+    fn define(
+        &self,
+        rhythm: Rhythm,
+        value: u64,
+        paused: bool,
+        attempts_max: u16,
+    ) -> (Definition, ScheduleSpec<'static>) {
+        let (when, schedule, timeout) = match rhythm {
+            Rhythm::Every => {
+                let (every, anchor) = (value * SECOND, self.start + value * 16 * TICK_MICROS);
+                let spec = ScheduleSpec::Interval { every_us: every, anchor: Timestamp::from_micros(anchor) };
+                (When::Every { every, anchor }, spec, value * 2 * SECOND)
+            }
+            Rhythm::Once => {
+                let at = self.model.time + value * SECOND - 5 * SECOND;
+                (When::Once { at }, ScheduleSpec::Once { at: Timestamp::from_micros(at) }, value * 2 * SECOND)
+            }
+            // Long enough that the next firings come while the execution runs.
+            Rhythm::Cron { expression, zone } => {
+                (When::Cron { expression, zone }, ScheduleSpec::Cron { expression, zone }, value * 20 * SECOND)
+            }
+        };
+        (Definition { when, paused, attempts_max, timeout }, schedule)
+    }
+
     fn submit(
         &mut self,
         name: &str,
-        (periodic, value): (bool, u64),
+        definition: &Definition,
+        schedule: ScheduleSpec<'static>,
         upsert: bool,
         revision: u64,
         key: Option<u8>,
-        paused: bool,
-        attempts_max: u16,
     ) {
-        let (anchor, at) = (START + value * 16 * TICK_MICROS, self.model.time + value * SECOND - 5 * SECOND);
-        let (when, schedule) = if periodic {
-            let every = value * SECOND;
-            let spec = ScheduleSpec::Interval { every_us: every, anchor: Timestamp::from_micros(anchor) };
-            (When::Every { every, anchor }, spec)
-        } else {
-            (When::Once { at }, ScheduleSpec::Once { at: Timestamp::from_micros(at) })
-        };
-        let timeout = value * 2 * SECOND;
-        let definition = Definition { when, paused, attempts_max, timeout };
+        let Definition { paused, attempts_max, timeout, .. } = *definition;
         let retry = RetryPolicy { attempts_max, jitter_percent: 0, ..RetryPolicy::default() };
         let start_to_close_ms = u32::try_from(timeout / 1_000).unwrap();
         let spec = JobSpec { paused, retry, start_to_close_ms, ..JobSpec::new("acme", name, "run", schedule) };
         let mode = if upsert { SubmitMode::Upsert } else { SubmitMode::Create };
-        let expected = self.model.submit(name, &definition, upsert, revision, key);
+        let expected = self.model.submit(name, definition, upsert, revision, key);
         let answer = self.world.submit_as(&spec, mode, revision, key.as_slice());
         match answer {
             Ok(submitted) => {
                 assert_eq!(expected, Expected::Ok);
-                let revision = self.model.submitted(name, &definition, key, submitted.job);
+                let revision = self.model.submitted(name, definition, key, submitted.job);
                 assert_eq!(revision, submitted.revision);
             }
             Err(denied) => assert_eq!(expected, expected_of(denied.code)),
@@ -387,16 +467,89 @@ fn expected_of(code: RefusalCode) -> Expected {
     }
 }
 
+/// Takes a history from its beginning to its end.
+fn check(start_secs: u64, steps: &[Step]) -> History {
+    let mut history = History::new(start_secs);
+    for step in steps {
+        history.take(step);
+    }
+    history.world.close(client());
+    history
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2 * ProptestConfig::default().cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn every_history_agrees_with_the_plain_model(steps in proptest::collection::vec(step(), 1..90)) {
-        let mut history = History::new();
-        history.attach(0);
-        for step in &steps {
-            history.take(step);
-        }
-        history.world.close(client());
+    fn every_history_agrees_with_the_plain_model((start_secs, steps) in history()) {
+        check(start_secs, &steps);
     }
+}
+
+/// The same histories in every run; without enough of each fate, agreement with the model would say little about cron.
+#[test]
+fn seeded_histories_lead_cron_jobs_to_every_fate() {
+    let mut runner = TestRunner::deterministic();
+    let mut sum = CronFates::default();
+    for _ in 0..SEEDED_HISTORIES {
+        let (start_secs, steps) = history().new_tree(&mut runner).unwrap().current();
+        sum.add(&check(start_secs, &steps).model.cron);
+    }
+    let fired = |is_meant: &dyn Fn(&str, &str) -> bool| -> u64 {
+        let meant = sum.fired.iter().filter(|((expression, zone), _)| is_meant(expression, zone));
+        meant.map(|(_, count)| count).sum()
+    };
+    assert!(EXPRESSIONS.iter().all(|meant| fired(&|expression, _| expression == *meant) >= 5), "{sum:?}");
+    assert!(ZONES.iter().all(|meant| fired(&|_, zone| zone == *meant) >= 50), "{sum:?}");
+    assert!(sum.on_time >= 30 && sum.skipped >= 1_000 && sum.misfired >= 1_000, "{sum:?}");
+    assert!(sum.resumed >= 10 && sum.cancelled >= 3 && sum.replaced.iter().all(|count| *count >= 30), "{sum:?}");
+}
+
+/// A job `a` that nothing else is done with: its firings, as the worker is sent them, in minutes from the start's minute on.
+fn fired_minutes(start_secs: u64, expression: &'static str, zone: &'static str, minutes: u64) -> Vec<u64> {
+    let mut history = History::new(start_secs);
+    history.take(&submit_cron(expression, zone));
+    for _ in 0..minutes {
+        history.take(&Step::Reach { minutes: 1, ticks: 1 });
+        history.take(&Step::Complete { held: 0, outcome: Outcome::Succeeded, wrong_worker: false });
+    }
+    let since_start = |attempt: &Attempt| attempt.scheduled_at.as_micros() / MINUTE - start_secs / 60;
+    history.held.iter().map(since_start).collect()
+}
+
+fn submit_cron(expression: &'static str, zone: &'static str) -> Step {
+    let rhythm = Rhythm::Cron { expression, zone };
+    Step::Submit { name: 0, rhythm, value: 1, upsert: false, revision: 0, key: None, paused: false, attempts_max: 1 }
+}
+
+#[test]
+fn cron_jobs_follow_the_clock_of_berlin_through_both_changes() {
+    let check = |start_secs, expression, expected: &[u64]| {
+        assert_eq!(fired_minutes(start_secs, expression, "Europe/Berlin", 200), expected, "`{expression}`");
+    };
+    // 01:42, and from 18 minutes later on 03:00.
+    check(SPRING_SECS, "30 2 * * *", &[18]);
+    check(SPRING_SECS, "*/10 1-3 * * *", &[8, 18, 28, 38, 48, 58, 68]);
+    check(SPRING_SECS, "5,35 * * * *", &[23, 53, 83, 113, 143, 173]);
+    // 02:12, and from 48 minutes later on 02:00 again.
+    check(AUTUMN_SECS, "30 2 * * *", &[18]);
+    check(AUTUMN_SECS, "*/10 1-3 * * *", &[8, 18, 28, 38, 108, 118, 128, 138, 148, 158]);
+    check(AUTUMN_SECS, "5,35 * * * *", &[23, 53, 83, 113, 143, 173]);
+    // 02:12 for the second time: the fixed times before 03:00 have been.
+    check(AUTUMN_SECS + 3_600, "30 2 * * *", &[]);
+    check(AUTUMN_SECS + 3_600, "*/10 1-3 * * *", &[48, 58, 68, 78, 88, 98]);
+}
+
+#[test]
+fn a_week_is_the_most_that_is_counted_of_missed_minutes() {
+    let submit = submit_cron("* * * * *", "UTC");
+    let late = Step::Pass { micros: 8 * 1_440 * MINUTE };
+    // Due without a worker, and then due while an execution runs.
+    let steps = [submit, Step::Detach, late.clone(), Step::Attach { claims: 0 }, late];
+    let counters = check(START_SECS, &steps).world.counters();
+    assert_eq!([counters.fired, counters.misfired, counters.skipped], [1, 10_080, 10_081]);
 }

@@ -1,4 +1,6 @@
 //! Agreement with an independent search that tries every minute, through jiff and without masks or tables.
+//!
+//! The histories of the shard core search with it too, through [`Cron::slow_fires_s`].
 
 use super::*;
 use jiff::{ToSpan, civil::DateTime, tz::AmbiguousOffset, tz::TimeZone};
@@ -6,7 +8,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 /// One term of a field, with its meaning spelled out anew.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Term {
     Star,
     StarStep(u8),
@@ -16,6 +18,21 @@ enum Term {
 }
 
 impl Term {
+    /// Reads what [`Term::text`] writes.
+    fn of(text: &str) -> Self {
+        let number = |text: &str| text.parse::<u8>().expect("a number");
+        let (values, step) = text.split_once('/').map_or((text, None), |(values, step)| (values, Some(number(step))));
+        let range = values.split_once('-').map(|(first, last)| (number(first), number(last)));
+        match (range, step) {
+            (Some((first, last)), Some(step)) => Self::RangeStep(first, last, step),
+            (Some((first, last)), None) => Self::Range(first, last),
+            (None, Some(step)) if values == "*" => Self::StarStep(step),
+            (None, None) if values == "*" => Self::Star,
+            (None, None) => Self::One(number(values)),
+            (None, Some(_)) => panic!("`{text}` has a step and no range"),
+        }
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Star => "*".into(),
@@ -40,10 +57,19 @@ impl Term {
 }
 
 /// The five fields, each with its least value and its terms.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Fields([(u8, Vec<Term>); 5]);
 
 impl Fields {
+    /// Reads what [`Fields::text`] writes, and `@hourly`.
+    fn of(expression: &str) -> Self {
+        let expression = if expression == "@hourly" { "0 * * * *" } else { expression };
+        let terms: Vec<Vec<Term>> =
+            expression.split(' ').map(|field| field.split(',').map(Term::of).collect()).collect();
+        let [minute, hour, day, month, weekday] = terms.try_into().expect("five fields");
+        Self([(0, minute), (0, hour), (1, day), (1, month), (0, weekday)])
+    }
+
     fn text(&self) -> String {
         let field = |(_, terms): &(u8, Vec<Term>)| terms.iter().map(Term::text).collect::<Vec<_>>().join(",");
         self.0.each_ref().map(field).join(" ")
@@ -104,6 +130,14 @@ impl Fields {
             local += 1.minute();
         }
         fires_s
+    }
+}
+
+impl Cron {
+    /// The fires that the slow search finds after `from_s` and up to `to_s`, in seconds.
+    pub(crate) fn slow_fires_s(expression: &str, zone: &str, from_s: i64, to_s: i64) -> BTreeSet<i64> {
+        let [from, to] = [from_s, to_s].map(|second| jiff::Timestamp::from_second(second).expect("in range"));
+        Fields::of(expression).fires_s(&jiff_zone(zone), from, to)
     }
 }
 
@@ -172,6 +206,7 @@ proptest! {
         after_s in prop::collection::vec(0..3 * 86_400i64, 8),
     ) {
         let text = fields.text();
+        prop_assert_eq!(&Fields::of(&text), &fields);
         let compiled = match Cron::new(&text, Zones::new().get(zone).expect("known zone")) {
             Err(CronError::NeverFires { .. }) => return Err(TestCaseError::reject("no such date")),
             other => other.expect("valid expression"),
