@@ -10,6 +10,9 @@
 //!
 //! So the number of shards may change at any restart.
 //!
+//! A partition may also be set aside: no shard holds it. [`Recovered::survey`] finds where its chain ends without handing its
+//! events to anyone, and [`Recovered::start_without`] keeps chain, streams and snapshots for a later start that replays it.
+//!
 //! Invariants: the first two steps change nothing on disk. The third writes the map once, atomically; a crash before leaves all as it
 //! was, a crash after finds every stream closed. A partition's events are handed over without gaps, in order.
 //!
@@ -25,6 +28,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     path::{Path, PathBuf},
 };
 use tickwheel_wire::{PartitionCount, PartitionId, StreamId};
@@ -185,13 +189,37 @@ impl Recovered {
         partitions: &[PartitionId],
         sink: &mut S,
     ) -> Result<Replayed, ReplayError<S::Error>> {
-        let mut replay =
-            Replay { map: &self.map, states: vec![None; self.map.chains.len()], replayed: Replayed::default() };
+        let mut replay = Replay::new(&self.map);
         for partition in partitions {
             replay.load_snapshot(device, *partition, &self.snapshots[usize::from(partition.0)], sink)?;
         }
         for stream in replay.needed_streams() {
             replay.scan(device, stream, sink)?;
+        }
+        Ok(replay.finish(partitions))
+    }
+
+    /// Finds where the chains of `partitions` end, in place of a replay of those that no shard will hold. Reads only the streams that
+    /// the last run left open, and no snapshot.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub fn survey(&self, device: &mut impl Device, partitions: &[PartitionId]) -> Result<Replayed, RecoverError> {
+        let mut replay = Replay::new(&self.map);
+        for partition in partitions {
+            let next_sequence = match self.map.chain(*partition).last() {
+                Some(link) if link.to == OPEN => link.from,
+                Some(link) => link.to + 1,
+                None => self.snapshots[usize::from(partition.0)].first().map_or(1, |newest| newest + 1),
+            };
+            let state = PartitionProgress { next_sequence, snapshot_sequence: 0, replayed_bytes: 0, rejected: None };
+            replay.states[usize::from(partition.0)] = Some(state);
+        }
+        for stream in replay.needed_streams() {
+            replay.scan(device, stream, &mut Nobody).map_err(|error| match error {
+                ReplayError::Recover(error) => error,
+                ReplayError::Sink(never) => match never {},
+            })?;
         }
         Ok(replay.finish(partitions))
     }
@@ -211,15 +239,37 @@ impl Recovered {
         replayed: &[Replayed],
         shards: &[Vec<PartitionId>],
     ) -> Result<(Catalog, Vec<ShardStart>), RecoverError> {
+        self.start_without(device, replayed, shards, &[])
+    }
+
+    /// Like [`start`](Self::start), with partitions `set_aside` that no shard holds. They were surveyed or replayed too, and the
+    /// state that a replay gave is thrown away; their chains keep every link, so that their streams stay, and their snapshots
+    /// are left alone.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    /// If a partition was not replayed, or is not in exactly one shard or set aside.
+    pub fn start_without(
+        self,
+        device: &mut impl Device,
+        replayed: &[Replayed],
+        shards: &[Vec<PartitionId>],
+        set_aside: &[PartitionId],
+    ) -> Result<(Catalog, Vec<ShardStart>), RecoverError> {
         let mut map = self.map;
         let ends = partition_ends(replayed, map.chains.len());
         let scanned = close_streams(&mut map, replayed, &ends);
-        let covered: Vec<u64> = ends.iter().map(|end| end.snapshot_sequence).collect();
+        let mut covered: Vec<u64> = ends.iter().map(|end| end.snapshot_sequence).collect();
+        for partition in set_aside {
+            covered[usize::from(partition.0)] = 0;
+        }
         map.trim(&covered);
-        let starts = open_streams(&mut map, shards, &ends);
+        let starts = open_streams(&mut map, shards, set_aside, &ends);
         create_directories(device, &map, &starts)?;
         map.store(device)?;
-        clear_away(device, &map, &scanned)?;
+        clear_away(device, &map, &scanned, &starts)?;
         Ok((Catalog::new(map, covered), starts))
     }
 }
@@ -250,15 +300,20 @@ fn close_streams(map: &mut PartitionMap, replayed: &[Replayed], ends: &[Replayed
     scanned.into_values().collect()
 }
 
-fn open_streams(map: &mut PartitionMap, shards: &[Vec<PartitionId>], ends: &[ReplayedPartition]) -> Vec<ShardStart> {
-    let mut assigned = BTreeSet::new();
+fn open_streams(
+    map: &mut PartitionMap,
+    shards: &[Vec<PartitionId>],
+    set_aside: &[PartitionId],
+    ends: &[ReplayedPartition],
+) -> Vec<ShardStart> {
+    let mut assigned: BTreeSet<PartitionId> = set_aside.iter().copied().collect();
     let mut starts = Vec::with_capacity(shards.len());
     for partitions in shards {
         let stream = StreamId(map.next_stream);
         map.next_stream += 1;
         let mut start = ShardStart { stream, partitions: Vec::with_capacity(partitions.len()) };
         for partition in partitions {
-            assert!(assigned.insert(*partition), "partition {} is in one shard only", partition.0);
+            assert!(assigned.insert(*partition), "partition {} is in one shard only, or set aside", partition.0);
             let last_sequence = ends[usize::from(partition.0)].last_sequence;
             let link = Link { stream, from: last_sequence + 1, to: OPEN };
             map.chains[usize::from(partition.0)].push(link);
@@ -269,7 +324,7 @@ fn open_streams(map: &mut PartitionMap, shards: &[Vec<PartitionId>], ends: &[Rep
         }
         starts.push(start);
     }
-    assert_eq!(assigned.len(), map.chains.len(), "every partition is in a shard");
+    assert_eq!(assigned.len(), map.chains.len(), "every partition is in a shard or set aside");
     starts
 }
 
@@ -284,9 +339,16 @@ fn create_directories(device: &mut impl Device, map: &PartitionMap, starts: &[Sh
 }
 
 /// Removes what the new map does not need. Doing it again does no harm; a crash in between leaves the rest to the next start.
-fn clear_away(device: &mut impl Device, map: &PartitionMap, scanned: &[ScannedStream]) -> Result<(), RecoverError> {
+fn clear_away(
+    device: &mut impl Device,
+    map: &PartitionMap,
+    scanned: &[ScannedStream],
+    starts: &[ShardStart],
+) -> Result<(), RecoverError> {
     for stream in list_numbers(device, Path::new(layout::LOG), "")?.into_iter().map(StreamId) {
-        if stream.0 < map.next_stream && !map.streams.contains_key(&stream) {
+        // The stream of a shard that holds nothing is not in the map, but its log begins all the same.
+        let is_new = starts.iter().any(|start| start.stream == stream);
+        if stream.0 < map.next_stream && !map.streams.contains_key(&stream) && !is_new {
             stream_reader::remove(device, stream)?;
         }
     }
@@ -302,6 +364,29 @@ fn clear_away(device: &mut impl Device, map: &PartitionMap, scanned: &[ScannedSt
         }
     }
     Ok(())
+}
+
+/// Takes the events of a survey, which only counts them.
+struct Nobody;
+
+impl ReplaySink for Nobody {
+    type Error = Infallible;
+
+    fn snapshot_chunk(&mut self, _: PartitionId, _: &[u8]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn snapshot_done(&mut self, _: PartitionId, _: u64, _: u64) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn snapshot_discarded(&mut self, _: PartitionId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn section(&mut self, _: PartitionId, _: u64, _: u32, _: &[u8]) -> Result<(), Infallible> {
+        Ok(())
+    }
 }
 
 /// One replay under way.
@@ -321,7 +406,11 @@ struct PartitionProgress {
     rejected: Option<PathBuf>,
 }
 
-impl Replay<'_> {
+impl<'m> Replay<'m> {
+    fn new(map: &'m PartitionMap) -> Self {
+        Self { map, states: vec![None; map.chains.len()], replayed: Replayed::default() }
+    }
+
     /// Loads the newest snapshot that can be read.
     fn load_snapshot<D: Device, S: ReplaySink>(
         &mut self,
