@@ -104,7 +104,8 @@ impl DataDirectory {
     }
 }
 
-fn refused(path: &Path, error: io::Error) -> Fatal {
+/// A file or directory that the system does not let us use.
+pub(crate) fn refused(path: &Path, error: io::Error) -> Fatal {
     if error.kind() == io::ErrorKind::StorageFull {
         Fatal::OutOfSpace { path: path.to_owned(), needed_bytes: FREE_BYTES_MIN }
     } else {

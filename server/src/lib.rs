@@ -12,6 +12,7 @@ pub mod data_directory;
 pub mod fatal;
 pub mod jobs_file;
 pub mod node;
+pub mod quarantine;
 pub mod runtime;
 pub mod shard;
 mod system;

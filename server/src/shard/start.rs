@@ -1,7 +1,8 @@
 //! From a data directory to the parts of running shards.
 //!
 //! Recovery reads the partition map, replays each shard's partitions on a thread of its own, gives every shard a new stream, and only then
-//! changes anything on disk. The number of shards may differ from the last run's.
+//! changes anything on disk. The number of shards may differ from the last run's. A partition whose events cannot be applied does not
+//! stop the replay of the others; [`crate::quarantine`] decides whether the node starts without it.
 
 use super::{
     Drain, ShardLoop,
@@ -15,6 +16,7 @@ use crate::{
     data_directory::FREE_BYTES_MIN,
     fatal::Fatal,
     node::Control,
+    quarantine::{self, Failure, Quarantine},
     runtime::{
         clock::Clock,
         counters::ShardCounters,
@@ -26,7 +28,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::Arc, thread, time::Instant};
 use tickwheel_engine::{
-    partition::{Partition, SnapshotReader},
+    partition::{Partition, ReplayError as ApplyError, SnapshotReader},
     shard::{Directory, Gate, Shard as Core, ShardConfig},
 };
 use tickwheel_net::{Endpoint, EndpointConfig, ServerTls};
@@ -61,7 +63,8 @@ pub struct Shared {
 /// Reads everything that the data directory `root` holds, and opens a stream for each shard.
 ///
 /// # Errors
-/// [`Fatal`] when the data is damaged or the disk refuses. Nothing was changed then, or it can be tried again.
+/// [`Fatal`] when the data is damaged, a partition's events cannot be applied for the first time, or the disk refuses. Nothing but
+/// the note of that failure was changed then, or it can be tried again.
 pub fn recover_all(
     root: &Path,
     partition_count: PartitionCount,
@@ -69,47 +72,73 @@ pub fn recover_all(
     core_of: &(dyn Fn(ShardId) -> ShardConfig + Sync),
 ) -> Result<(Catalog, Vec<RecoveredShard>), Fatal> {
     let mut device = blocking_device(root)?;
+    let mut quarantine = Quarantine::load(root, partition_count)?;
     let recovered = recover(&mut device, partition_count).map_err(|error| recover_error(root, error))?;
-    let shard_count = facts.shard_ports.len();
-    let mut holdings = vec![Vec::new(); shard_count];
-    for partition in (0..partition_count.count()).map(PartitionId) {
+    let mut holdings = vec![Vec::new(); facts.shard_ports.len()];
+    for partition in (0..partition_count.count()).map(PartitionId).filter(|id| !quarantine.contains(*id)) {
         holdings[usize::from(facts.shard_of(partition).0)].push(partition);
     }
-    let results: Vec<Result<(Vec<Partition>, Replayed), Fatal>> = thread::scope(|scope| {
+    let (mut partitions, mut replayed, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for result in replay_all(root, &recovered, &holdings, core_of) {
+        let shard = result?;
+        for path in &shard.replayed.damaged_snapshots {
+            tracing::warn!(path = %path.display(), "a damaged snapshot was passed over");
+        }
+        partitions.push(shard.partitions);
+        replayed.push(shard.replayed);
+        failures.extend(shard.failures);
+    }
+    let survey = recovered.survey(&mut device, &quarantine.partitions()).map_err(|error| recover_error(root, error))?;
+    quarantine.judge(&failures)?;
+    quarantine.warn();
+    for held in &mut holdings {
+        held.retain(|partition| !quarantine.contains(*partition));
+    }
+    let replayed_bytes: Vec<Vec<_>> = replayed.iter().map(|shard| replayed_bytes(shard, &quarantine)).collect();
+    replayed.push(survey);
+    let (catalog, starts) = recovered
+        .start_without(&mut device, &replayed, &holdings, &quarantine.partitions())
+        .map_err(|error| recover_error(root, error))?;
+    let shards = partitions
+        .into_iter()
+        .zip(starts)
+        .zip(replayed_bytes)
+        .map(|((partitions, start), replayed)| RecoveredShard { partitions, replayed, start })
+        .collect();
+    Ok((catalog, shards))
+}
+
+/// What the replay of a shard's partitions gave.
+struct ShardReplay {
+    /// Without those that failed.
+    partitions: Vec<Partition>,
+    replayed: Replayed,
+    failures: Vec<Failure>,
+}
+
+/// How many bytes of events were replayed for each partition that the shard will hold.
+fn replayed_bytes(shard: &Replayed, quarantine: &Quarantine) -> Vec<(PartitionId, u64)> {
+    let held = shard.partitions.iter().filter(|end| !quarantine.contains(end.partition));
+    held.map(|end| (end.partition, end.replayed_bytes)).collect()
+}
+
+fn replay_all(
+    root: &Path,
+    recovered: &Recovered,
+    holdings: &[Vec<PartitionId>],
+    core_of: &(dyn Fn(ShardId) -> ShardConfig + Sync),
+) -> Vec<Result<ShardReplay, Fatal>> {
+    thread::scope(|scope| {
         let threads: Vec<_> = (0..)
             .map(ShardId)
-            .zip(&holdings)
-            .map(|(shard, partitions)| {
-                let recovered = &recovered;
-                scope.spawn(move || replay(root, recovered, partitions, &core_of(shard)))
-            })
+            .zip(holdings)
+            .map(|(shard, partitions)| scope.spawn(move || replay(root, recovered, partitions, &core_of(shard))))
             .collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
-    });
-    let mut partitions = Vec::new();
-    let mut replayed = Vec::new();
-    for result in results {
-        let (shard_partitions, shard_replayed) = result?;
-        for path in &shard_replayed.damaged_snapshots {
-            tracing::warn!(path = %path.display(), "a damaged snapshot was passed over");
-        }
-        partitions.push(shard_partitions);
-        replayed.push(shard_replayed);
-    }
-    let (catalog, starts) =
-        recovered.start(&mut device, &replayed, &holdings).map_err(|error| recover_error(root, error))?;
-    let replayed =
-        replayed.iter().map(|shard| shard.partitions.iter().map(|end| (end.partition, end.replayed_bytes)).collect());
-    let shards = partitions
-        .into_iter()
-        .zip(starts)
-        .zip(replayed)
-        .map(|((partitions, start), replayed)| RecoveredShard { partitions, replayed, start })
-        .collect();
-    Ok((catalog, shards))
+    })
 }
 
 /// A device for start-up and the control thread, which may block.
@@ -126,14 +155,14 @@ fn replay(
     recovered: &Recovered,
     partitions: &[PartitionId],
     config: &ShardConfig,
-) -> Result<(Vec<Partition>, Replayed), Fatal> {
+) -> Result<ShardReplay, Fatal> {
     let mut device = blocking_device(root)?;
     let mut sink = Rebuild::new(partitions, config);
     let replayed = recovered.replay(&mut device, partitions, &mut sink).map_err(|error| match error {
         ReplayError::Recover(error) => recover_error(root, error),
         other => Fatal::Damaged(other.to_string()),
     })?;
-    Ok((sink.partitions.into_values().collect(), replayed))
+    Ok(ShardReplay { partitions: sink.partitions.into_values().collect(), replayed, failures: sink.failures })
 }
 
 /// What the disk refuses has another remedy than what it has damaged.
@@ -152,14 +181,16 @@ fn recover_error(root: &Path, error: RecoverError) -> Fatal {
 /// Builds partitions from snapshots and events.
 struct Rebuild<'a> {
     config: &'a ShardConfig,
+    /// Those that have not failed.
     partitions: BTreeMap<PartitionId, Partition>,
     snapshots: BTreeMap<PartitionId, SnapshotReader>,
+    failures: Vec<Failure>,
 }
 
 impl<'a> Rebuild<'a> {
     fn new(partitions: &[PartitionId], config: &'a ShardConfig) -> Self {
         let partitions = partitions.iter().map(|id| (*id, Partition::new(*id, config.partition))).collect();
-        Self { config, partitions, snapshots: BTreeMap::new() }
+        Self { config, partitions, snapshots: BTreeMap::new(), failures: Vec::new() }
     }
 }
 
@@ -192,8 +223,18 @@ impl ReplaySink for Rebuild<'_> {
     }
 
     fn section(&mut self, partition: PartitionId, first: u64, event_count: u32, bytes: &[u8]) -> Result<(), String> {
-        let target = self.partitions.get_mut(&partition).expect("replay gives the partitions that were asked for");
-        target.apply_section(first, event_count, bytes).map_err(|error| error.to_string())
+        // The log is read on behind a failure: where the partition's chain ends has to be known even if nobody holds it.
+        let Some(target) = self.partitions.get_mut(&partition) else { return Ok(()) };
+        let (event, reason) = match quarantine::guarded(|| target.apply_section(first, event_count, bytes)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(ApplyError::Event { sequence, error, .. })) => (sequence, error.to_string()),
+            Ok(Err(error)) => (first, error.to_string()),
+            // An event is counted before it is applied.
+            Err(panic) => (target.sequence(), panic),
+        };
+        self.partitions.remove(&partition);
+        self.failures.push(Failure { partition, event, reason });
+        Ok(())
     }
 }
 
