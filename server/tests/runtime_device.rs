@@ -277,6 +277,29 @@ fn a_dropped_device_has_let_its_writes_end() {
     assert!(contents.iter().all(|byte| *byte == 9), "what the kernel had taken was written");
 }
 
+#[test]
+fn a_directory_is_listed_while_another_thread_changes_it() {
+    let mut bench = bench();
+    for index in 0..50 {
+        fs::write(bench.directory.join(format!("kept-{index}")), b"").expect("room");
+    }
+    let path = bench.directory.join("passing");
+    thread::scope(|scope| {
+        // Often enough for the name to go between its listing and the question for its length.
+        let changes = scope.spawn(|| {
+            for _ in 0..10_000 {
+                fs::write(&path, b"").expect("room");
+                fs::remove_file(&path).expect("it is there");
+            }
+        });
+        while !changes.is_finished() {
+            let entries = bench.device.list(Path::new("")).expect("readable");
+            let kept = entries.iter().filter(|entry| entry.name.starts_with("kept-")).count();
+            assert_eq!(kept, 50, "what stays is always listed");
+        }
+    });
+}
+
 /// Mounts a small file system in memory that only the calling thread and those it makes see. `false` without the privilege.
 #[expect(unsafe_code, reason = "mounting is a system call")]
 fn mount_small_memory_disk(directory: &Path) -> bool {

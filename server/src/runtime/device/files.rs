@@ -75,7 +75,11 @@ impl Root {
         let mut entries = Vec::new();
         for found in directory {
             let found = found.map_err(failed)?;
-            let metadata = found.metadata().map_err(failed)?;
+            let metadata = match found.metadata() {
+                // Another thread renamed or removed it since its name was read, as a helper does with a snapshot: it is no longer here.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                result => result.map_err(failed)?,
+            };
             let is_directory = metadata.is_dir();
             let bytes = if is_directory { 0 } else { metadata.len() };
             // The names that Tickwheel gives are ASCII; another one is shown as well as it can be and matches none.
