@@ -1,81 +1,52 @@
 //! The torn tail of a crash is cut; damage stops recovery and names file and offset.
 
+#[path = "support/damage.rs"]
+mod damage;
 mod support;
 
+use damage::{
+    COMMITS, FragileDisk, SEGMENT, block_offset, check_damaged_block, check_torn_in_flight, check_torn_tail, error_of,
+    write_log,
+};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
-use support::{EVENT_BYTES, Model, Node, NodeError, options};
+use support::{Model, Node, options};
 use tickwheel_storage::{
-    Admission, CommitLog, Damage, Device, LogOptions, MAP_VERSION, RecoverError, ReplayError, SEGMENT_VERSION,
-    SNAPSHOT_VERSION, Section,
+    Admission, CommitLog, Damage, Device, LogOptions, MAP_VERSION, RecoverError, SEGMENT_VERSION, SNAPSHOT_VERSION,
+    Section,
     simulated_disk::{DiskOptions, SimulatedDisk},
 };
 use tickwheel_wire::PartitionId;
 
-/// The first stream of a new data directory.
-const SEGMENT: &str = "log/1/0.log";
-const COMMITS: usize = 6;
+impl FragileDisk for SimulatedDisk {
+    fn corrupt(&self, path: &str, offset: u64, mask: u8) {
+        Self::corrupt(self, path, offset, mask);
+    }
+}
 
-/// A log of [`COMMITS`] commits of one event of partition 0, each in a block of 4096 bytes; `polls` between them.
+fn empty_disk() -> SimulatedDisk {
+    SimulatedDisk::new(DiskOptions::default())
+}
+
 fn disk_with_log(is_awaited: bool, options: LogOptions) -> (SimulatedDisk, Model) {
-    let disk = SimulatedDisk::new(DiskOptions::default());
-    let mut model = Model::new();
-    let mut node = Node::start(disk.clone(), 1, options).expect("starts");
-    model.commits = vec![Vec::new()];
-    node.settle(&mut model).expect("settles");
-    for _ in 0..COMMITS {
-        node.append(&mut model, 0, &[(PartitionId(0), 1)], Admission::Ordinary).expect("appends");
-        if is_awaited {
-            node.settle(&mut model).expect("settles");
-        }
-    }
-    node.settle(&mut model).expect("settles");
+    let disk = empty_disk();
+    let model = write_log(&disk, is_awaited, options);
     (disk, model)
-}
-
-fn block_offset(sequence: usize) -> u64 {
-    4096 * sequence as u64
-}
-
-fn error_of(disk: &SimulatedDisk) -> RecoverError {
-    match Node::start(disk.clone(), 1, options()) {
-        Ok(_) => panic!("recovery should have stopped"),
-        Err(NodeError::Recover(error) | NodeError::Replay(ReplayError::Recover(error))) => error,
-        Err(other) => panic!("{other}"),
-    }
 }
 
 #[test]
 fn an_unreadable_block_is_damage_if_a_later_one_knew_it_durable() {
-    for sequence in 1..COMMITS {
-        let (disk, _) = disk_with_log(true, options());
-        disk.corrupt(SEGMENT, block_offset(sequence) + 60, 1);
-        let error = error_of(&disk);
-        let RecoverError::Damaged { path, offset, damage } = error else { panic!("{error}") };
-        assert_eq!((path.as_path(), offset), (Path::new(SEGMENT), block_offset(sequence)));
-        assert_eq!(damage, Damage::Block { sequence: sequence as u64 });
-    }
+    check_damaged_block(empty_disk);
 }
 
 #[test]
 fn an_unreadable_last_block_is_the_torn_tail() {
-    for byte in [0, 4, 8, 24, 60, EVENT_BYTES as u64] {
-        let (disk, model) = disk_with_log(true, options());
-        disk.corrupt(SEGMENT, block_offset(COMMITS) + byte, 1);
-        let node = Node::start(disk, 1, options()).expect("the tail is cut");
-        assert_eq!(node.found[0], model.states[0][..COMMITS - 1]);
-    }
+    check_torn_tail(empty_disk);
 }
 
 #[test]
 fn blocks_in_flight_behind_a_torn_one_are_void() {
-    let (disk, model) = disk_with_log(false, LogOptions { in_flight_max: COMMITS, ..options() });
-    disk.corrupt(SEGMENT, block_offset(2) + 60, 1);
-    let node = Node::start(disk.clone(), 1, options()).expect("the tail is cut");
-    assert_eq!(node.found[0], model.states[0][..1]);
-    drop(node);
-    let node = Node::start(disk, 1, options()).expect("the cut is for good");
-    assert_eq!(node.found[0], model.states[0][..1]);
+    check_torn_in_flight(&empty_disk());
 }
 
 #[test]

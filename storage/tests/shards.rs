@@ -1,35 +1,16 @@
 //! The number of shards may change at any restart.
 
+#[path = "support/restarts.rs"]
+mod restarts;
 mod support;
 
+use restarts::{check, check_removal};
 use support::{Disk, Model, Node, PARTITIONS, options};
 use tickwheel_storage::{
     Admission, RecoverError, recover,
     simulated_disk::{DiskOptions, SimulatedDisk},
 };
 use tickwheel_wire::{PartitionCount, PartitionId};
-
-/// Restarts with 1, 2, 3 and 1 shards, with or without a snapshot here and there.
-fn check<K: Disk>(disk: impl Fn() -> K, with_snapshots: bool) {
-    let mut model = Model::new();
-    for (round, shards) in [1, 2, 3, 1].into_iter().enumerate() {
-        let mut node = Node::start_checked(disk(), shards, &mut model).expect("starts");
-        for turn in 0..12 {
-            let shard = turn % shards;
-            let counts: Vec<_> = node.shards[shard].partitions.iter().map(|partition| (*partition, 3 + turn)).collect();
-            node.append(&mut model, shard, &counts, Admission::Ordinary).expect("appends");
-            if with_snapshots && turn == 5 {
-                let partition = PartitionId(u16::try_from(round).expect("small") % PARTITIONS);
-                node.snapshot(&mut model, partition).expect("takes a snapshot");
-            }
-        }
-        node.settle(&mut model).expect("settles");
-    }
-    let before = model.states.clone();
-    let node = Node::start_checked(disk(), 2, &mut model).expect("starts");
-    assert_eq!(node.found, before);
-    assert!(before.iter().all(|state| state.len() > 30));
-}
 
 #[test]
 fn any_number_of_shards_finds_the_same_states() {
@@ -82,32 +63,7 @@ fn snapshots_and_log_give_the_same_as_the_log_alone() {
 
 #[test]
 fn streams_are_removed_once_snapshots_cover_them() {
-    let disk = SimulatedDisk::new(DiskOptions::default());
-    let mut model = Model::new();
-    for shards in [2, 1, 2] {
-        let mut node = Node::start_checked(disk.clone(), shards, &mut model).expect("starts");
-        for shard in 0..shards {
-            let counts: Vec<_> = node.shards[shard].partitions.iter().map(|partition| (*partition, 5)).collect();
-            node.append(&mut model, shard, &counts, Admission::Ordinary).expect("appends");
-        }
-        node.settle(&mut model).expect("settles");
-    }
-    let mut node = Node::start_checked(disk.clone(), 1, &mut model).expect("starts");
-    let mut left = Vec::new();
-    for partition in 0..PARTITIONS {
-        node.snapshot(&mut model, PartitionId(partition)).expect("takes a snapshot");
-        node.trim(&mut model).expect("trims");
-        left.push(node.catalog.streams().count());
-    }
-    // Two shards hold {0, 2} and {1, 3}, one holds all: five old streams and the one being written.
-    assert_eq!(left, [6, 6, 4, 1]);
-    let stream = node.shards[0].log.stream();
-    assert_eq!(node.catalog.streams().collect::<Vec<_>>(), [stream]);
-    let own = format!("log/{}/", stream.0);
-    let logs: Vec<_> = disk.paths().into_iter().filter(|path| path.starts_with("log")).collect();
-    assert!(logs.iter().all(|path| path.starts_with(&own)), "{logs:?}");
-    drop(node);
-    Node::start_checked(disk, 3, &mut model).expect("starts from the snapshots");
+    check_removal(&SimulatedDisk::new(DiskOptions::default()));
 }
 
 #[test]
