@@ -6,7 +6,7 @@ use super::{
 };
 use crate::certificates::Files;
 use std::{future::Future, time::Duration};
-use tickwheel_client::{Client, ClientConfig, ConnectConfig, Credentials};
+use tickwheel_client::{Client, ClientConfig, ConnectConfig, Credentials, RefusalCode, RequestError};
 
 /// Longest wait for the server's first answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,4 +46,18 @@ pub(super) fn with_client<T>(
         client.close().await;
         result
     })
+}
+
+/// A row of a list over all partitions. A partition that no shard holds, as one in quarantine, leaves a gap that the user is told of.
+///
+/// # Errors
+/// Every other error than that.
+pub(super) fn present<T>(row: Result<T, RequestError>) -> Result<Option<T>, RequestError> {
+    match row {
+        Err(RequestError::Refused(refusal)) if refusal.code == RefusalCode::NotOwner => {
+            eprintln!("the list has a gap: {refusal}");
+            Ok(None)
+        }
+        row => row.map(Some),
+    }
 }

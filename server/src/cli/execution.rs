@@ -5,7 +5,7 @@ use super::{
         ExecutionCancelArguments, ExecutionCommand, ExecutionGetArguments, ExecutionListArguments,
         ExecutionWatchArguments, OutputFormat,
     },
-    connection::with_client,
+    connection::{present, with_client},
     error::CliError,
     output, times,
     views::ExecutionRow,
@@ -52,7 +52,7 @@ fn list(arguments: &ExecutionListArguments) -> Result<(), CliError> {
     let executions = with_client(&arguments.connection, async |client| {
         let (mut pager, mut newest) = (client.executions(filter)?, Vec::new());
         while let Some(execution) = pager.next().await {
-            newest.push(execution?);
+            newest.extend(present(execution)?);
             // Partitions come one after the other, so that the newest are known only at the end.
             if newest.len() >= 2 * limit {
                 keep_newest(&mut newest, limit);

@@ -3,7 +3,7 @@
 use super::{
     apply,
     args::{JobCommand, JobGetArguments, JobListArguments, JobNameArguments, OutputFormat},
-    connection::with_client,
+    connection::{present, with_client},
     error::CliError,
     import, output, times,
     views::JobRow,
@@ -41,7 +41,7 @@ fn list(arguments: &JobListArguments) -> Result<(), CliError> {
         while jobs.len() <= limit
             && let Some(job) = pager.next().await
         {
-            jobs.push(job?);
+            jobs.extend(present(job)?);
         }
         Ok(jobs)
     })?;

@@ -122,12 +122,12 @@ mod tests {
         let class = 0;
         let count = 3 * HUGE_PAGE_BYTES / BLOCK_BYTES[class];
         let mut blocks: Vec<*mut u8> = (0..count).map(|_| allocate(class)).collect();
-        for (number, block) in (0_u8..).zip(blocks.iter().copied()) {
+        for (number, block) in (0..=250_u8).cycle().zip(blocks.iter().copied()) {
             assert!(block.addr().is_multiple_of(PAGE_BYTES));
             // SAFETY: the block has this many bytes.
             unsafe { block.write_bytes(number, BLOCK_BYTES[class]) };
         }
-        for (number, block) in (0_u8..).zip(blocks.iter().copied()) {
+        for (number, block) in (0..=250_u8).cycle().zip(blocks.iter().copied()) {
             // SAFETY: it was written above.
             let bytes = unsafe { std::slice::from_raw_parts(block, BLOCK_BYTES[class]) };
             assert!(bytes.iter().all(|byte| *byte == number));
