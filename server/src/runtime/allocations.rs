@@ -22,7 +22,7 @@ pub fn on_this_thread() -> u64 {
     COUNT.try_with(Cell::get).unwrap_or(0)
 }
 
-/// The system's allocator and that of [`huge_pages`](super::huge_pages), counted. Made to be the `#[global_allocator]` of a binary.
+/// The system's allocator, and huge pages for the blocks of the core's tables, counted. Made to be the `#[global_allocator]` of a binary.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CountingAllocator;
 
