@@ -19,6 +19,15 @@ use tickwheel_server::{
 /// Longest wait for anything in a test: far beyond what is needed, so that only a fault reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Runs a test's body on a runtime with two threads, for [`PATIENCE`] at most.
+///
+/// # Errors
+/// Those of the body, or that it took too long.
+pub fn run<T>(body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, body).await.context("the test took too long")? })
+}
+
 /// A node in this process.
 pub struct TestNode {
     node: Node,

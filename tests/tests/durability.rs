@@ -4,7 +4,7 @@
 //! (`a_crash_at_any_step_loses_nothing_that_was_reported`, `a_disk_that_ignores_syncs_is_found_out`), and for the real files in
 //! `server/src/runtime/device/ring.rs`.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -13,10 +13,11 @@ use std::{
 };
 use tickwheel_client::{JobBuilder, Lane, RefusalCode, Timestamp};
 use tickwheel_tests::{
-    PATIENCE, TestNode,
+    TestNode,
     confine::{mount, with_own_mounts},
     data_directory,
     peer::Peer,
+    run,
 };
 use tickwheel_wire::frame::{
     FrameType,
@@ -24,20 +25,11 @@ use tickwheel_wire::frame::{
     session::Refused,
     work::{Completed, Dispatch, Outcome, Verdict},
 };
-use tokio::time::timeout;
 
 const SETTINGS: &str = "[node]\nshards = 1\npartitions = 8\n[log]\nsegment_bytes = 4194304\n";
 const DISK_BYTES: u64 = 192 << 20;
 /// Questions that the node answers while the disk takes nothing, so that it has had time to answer others.
 const ROUND_TRIPS: usize = 50;
-
-fn run<T>(body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?
-        .block_on(async { timeout(PATIENCE, body).await.context("the test took too long")? })
-}
 
 /// A file system of its own that can be made to take no writes for a while. They wait and fail not.
 struct SlowDisk<'a> {

@@ -22,24 +22,16 @@ use tickwheel_tests::{
     data_directory,
     peer::Peer,
     process::server_binary,
+    run,
 };
 use tickwheel_wire::frame::{
     request::{ExecutionById, ExecutionState, ExecutionView, Submitted},
     work::{Completed, Dispatch, DispatchHead, Outcome, Verdict},
 };
-use tokio::time::timeout;
 
 const SETTINGS: &str = "[node]\nshards = 1\npartitions = 8\n[log]\nsegment_bytes = 4194304\n";
 /// Longer than any start that is refused.
 const START_SECONDS: &str = "40";
-
-fn run<T>(body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?
-        .block_on(async { timeout(PATIENCE, body).await.context("the test took too long")? })
-}
 
 /// A folder with a data directory in which a server has run before.
 struct Scene {
