@@ -13,6 +13,7 @@ use crate::{
     runtime::{
         counters::ShardCounters,
         executor::{self, CorePlan, Shards, StartError},
+        huge_pages,
         idle::ShardWaker,
         queues::mesh,
         socket::{BindError, ShardSocket, SocketOptions},
@@ -131,6 +132,7 @@ impl Node {
         start_catalog(directory, catalog, snapshots_taken)?;
         let shared = Shared { configuration, facts, directory: names, tls, control: Arc::clone(&control) };
         let plan = CorePlan::for_this_machine(shard_count).map_err(system)?;
+        huge_pages::keep_stock(&plan.helper_cores).map_err(system)?;
         let parts = parts(sockets, &wakers, &counters, &plan, recovered);
         let bodies = parts.into_iter().map(|parts| body(parts, shared.clone(), core_config.clone())).collect();
         let shards = executor::start(&plan, bodies).map_err(start_error)?;

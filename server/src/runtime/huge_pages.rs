@@ -5,15 +5,21 @@
 //! ([`BLOCK_BYTES`]), so blocks of just these sizes are cut from regions of 2 MiB that ask the kernel for one huge page each
 //! (`MADV_HUGEPAGE`, honoured while transparent huge pages are `madvise` or `always`). Large allocations ask for huge pages too.
 //!
+//! The first touch of a huge page costs its thread 0.1 ms, and in a virtual machine whose host has to find the memory 6 ms: a shard would
+//! stand still. So a helper ([`keep_stock`]) touches the next few regions ahead.
+//!
 //! Invariants: whether a block is one of these is told by its size and alignment alone; a block that was given back serves the
-//! next of its size. Deliberately absent: giving memory back to the kernel (tables seldom shrink), and every other size, which
-//! the system's allocator serves.
+//! next of its size; without a helper, or when it falls behind, blocks come all the same. Deliberately absent: giving memory back to
+//! the kernel (tables seldom shrink), and every other size, which the system's allocator serves.
 #![expect(unsafe_code, reason = "it maps memory and links free blocks through themselves")]
 
+use super::sys;
 use std::{
     alloc::Layout,
+    io,
     ptr::{null_mut, without_provenance_mut},
-    sync::{Mutex, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, Once, PoisonError},
+    thread,
 };
 use tickwheel_engine::BLOCK_BYTES;
 
@@ -34,6 +40,70 @@ struct Blocks {
 
 static BLOCKS: [Mutex<Blocks>; BLOCK_BYTES.len()] =
     [const { Mutex::new(Blocks { free: 0, fresh: 0, fresh_end: 0 }) }; BLOCK_BYTES.len()];
+
+/// Regions that are kept ready: enough for 60,000 new jobs while the next is made.
+const STOCK_REGIONS: usize = 2;
+
+/// Regions that are mapped and in memory.
+#[derive(Debug)]
+struct Stock {
+    regions: [usize; STOCK_REGIONS],
+    count: usize,
+    /// A program without tables needs no stock: it is filled once the first region was asked for.
+    is_wanted: bool,
+}
+
+static STOCK: Mutex<Stock> = Mutex::new(Stock { regions: [0; STOCK_REGIONS], count: 0, is_wanted: false });
+/// Something about [`STOCK`] calls for its helper.
+static STOCK_CALLS: Condvar = Condvar::new();
+
+/// Starts the thread that keeps regions ready, on `cores`, unless it runs already. It lives as long as the process.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn keep_stock(cores: &[usize]) -> io::Result<()> {
+    static STARTED: Once = Once::new();
+    let mut result = Ok(());
+    STARTED.call_once(|| {
+        let cores = cores.to_vec();
+        let work = move || {
+            // Where that is refused it runs anywhere.
+            let _ = sys::run_on(&cores);
+            while let Some(region) = map_region() {
+                populate(region);
+                add_to_stock(region);
+            }
+        };
+        result = thread::Builder::new().name("tw-memory".into()).spawn(work).map(drop);
+    });
+    result
+}
+
+/// Adds a region, once there is room for it.
+fn add_to_stock(region: usize) {
+    let has_no_room = |stock: &mut Stock| !stock.is_wanted || stock.count == STOCK_REGIONS;
+    let mut stock = STOCK_CALLS.wait_while(stock(), has_no_room).unwrap_or_else(PoisonError::into_inner);
+    let count = stock.count;
+    stock.regions[count] = region;
+    stock.count += 1;
+}
+
+/// A region: one that is ready if there is one.
+fn take_region() -> Option<usize> {
+    let mut stock = stock();
+    stock.is_wanted = true;
+    let ready = stock.count.checked_sub(1).map(|last| {
+        stock.count = last;
+        stock.regions[last]
+    });
+    drop(stock);
+    STOCK_CALLS.notify_one();
+    ready.or_else(map_region)
+}
+
+fn stock() -> MutexGuard<'static, Stock> {
+    STOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Which of the sizes `layout` is, if it is one.
 #[inline]
@@ -56,7 +126,7 @@ pub(super) fn allocate(class: usize) -> *mut u8 {
         return std::ptr::with_exposed_provenance_mut(block);
     }
     if blocks.fresh_end - blocks.fresh < bytes {
-        let Some(region) = map_region() else { return null_mut() };
+        let Some(region) = take_region() else { return null_mut() };
         (blocks.fresh, blocks.fresh_end) = (region, region + HUGE_PAGE_BYTES);
     }
     let block = blocks.fresh;
@@ -105,6 +175,15 @@ fn unmap(begin: usize, bytes: usize) {
     if bytes > 0 {
         // SAFETY: the caller has just mapped it and nothing lies there. If it fails the part stays mapped, unused.
         unsafe { libc::munmap(without_provenance_mut(begin), bytes) };
+    }
+}
+
+/// Touches every page of a region, so that the kernel finds and clears its memory now. One by one, for the kernel's call that
+/// populates memory would hold up the mappings of other threads meanwhile.
+fn populate(region: usize) {
+    for page in (region..region + HUGE_PAGE_BYTES).step_by(PAGE_BYTES) {
+        // SAFETY: the page is mapped, writable, and nobody else knows the region yet.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u8>(page).write_volatile(0) };
     }
 }
 

@@ -17,7 +17,7 @@ pub mod clock;
 pub mod counters;
 pub mod device;
 pub mod executor;
-mod huge_pages;
+pub mod huge_pages;
 pub mod idle;
 pub mod queues;
 pub mod socket;

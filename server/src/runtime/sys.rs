@@ -21,6 +21,11 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// The same for a call without a wrapper.
+fn check_long(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// A non-blocking eventfd with the count 0; reading it takes the count, writing adds.
 pub(super) fn eventfd() -> io::Result<File> {
     // SAFETY: `eventfd` takes no pointers.
@@ -59,6 +64,24 @@ pub(super) fn wait_readable(sources: &[BorrowedFd<'_>], timeout: Option<Duration
 pub(super) fn request_precise_timers() -> io::Result<()> {
     // SAFETY: this option takes one integer and no pointers. The value is the slack in nanoseconds.
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) }).map(drop)
+}
+
+/// Asks for the calling thread to be let in soon when others run on its core: a time slice of `slice`, from which the fair scheduler
+/// of Linux 6.12 and later sets deadlines (EEVDF), so that who wants little waits little. Older kernels take no notice; a thread that runs
+/// under another policy is left as it is.
+pub(super) fn request_time_slice(slice: Duration) -> io::Result<()> {
+    // SAFETY: all zeroes is a valid value of this plain structure.
+    let mut attributes = unsafe { MaybeUninit::<libc::sched_attr>::zeroed().assume_init() };
+    let bytes = libc::c_uint::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
+    // SAFETY: the pointer is valid for writing the size that is passed; 0 is the calling thread.
+    check_long(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, bytes, 0) })?;
+    let fair_policies = [libc::SCHED_OTHER, libc::SCHED_BATCH].map(libc::c_int::cast_unsigned);
+    if !fair_policies.contains(&attributes.sched_policy) {
+        return Ok(());
+    }
+    attributes.sched_runtime = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
+    // SAFETY: the pointer is valid for reading the size that the structure names.
+    check_long(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
 }
 
 /// The cores that the calling thread may run on, in rising order.
