@@ -195,6 +195,7 @@ fn advise(begin: usize, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn blocks_do_not_overlap_and_serve_again() {
@@ -217,6 +218,32 @@ mod tests {
         blocks.sort_unstable();
         again.sort_unstable();
         assert_eq!(again, blocks);
+    }
+
+    #[test]
+    fn the_stock_is_filled_again_and_serves_regions_that_are_in_memory() {
+        keep_stock(&[]).unwrap();
+        for _ in 0..2 * STOCK_REGIONS {
+            let region = take_region().unwrap();
+            let until = Instant::now() + Duration::from_secs(30);
+            while stock().count < STOCK_REGIONS {
+                assert!(Instant::now() < until, "nobody fills the stock");
+                thread::yield_now();
+            }
+            let next = stock().regions[STOCK_REGIONS - 1];
+            assert_ne!(next, region);
+            assert_eq!(resident_pages(next), HUGE_PAGE_BYTES / PAGE_BYTES);
+        }
+    }
+
+    /// How many pages of a region are in memory.
+    fn resident_pages(region: usize) -> usize {
+        let mut pages = [0_u8; HUGE_PAGE_BYTES / PAGE_BYTES];
+        let begin = std::ptr::with_exposed_provenance_mut(region);
+        // SAFETY: the region is mapped, and there is a byte for each of its pages.
+        let result = unsafe { libc::mincore(begin, HUGE_PAGE_BYTES, pages.as_mut_ptr()) };
+        assert_eq!(result, 0);
+        pages.iter().filter(|page| **page & 1 == 1).count()
     }
 
     #[test]

@@ -151,3 +151,31 @@ pub(super) fn run_on(cores: &[usize]) -> io::Result<()> {
     // SAFETY: the pointer is valid for reading the size that is passed.
     check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) }).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes() -> libc::sched_attr {
+        // SAFETY: all zeroes is a valid value of this plain structure.
+        let mut attributes = unsafe { MaybeUninit::<libc::sched_attr>::zeroed().assume_init() };
+        let bytes = libc::c_uint::try_from(size_of::<libc::sched_attr>()).unwrap();
+        // SAFETY: the pointer is valid for writing the size that is passed.
+        check_long(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, bytes, 0) }).unwrap();
+        attributes
+    }
+
+    #[test]
+    fn asking_for_a_time_slice_changes_that_alone() {
+        std::thread::spawn(|| {
+            let before = attributes();
+            request_time_slice(Duration::from_micros(100)).unwrap();
+            let after = attributes();
+            assert_eq!((after.sched_policy, after.sched_nice), (before.sched_policy, before.sched_nice));
+            // Kernels before 6.12 keep none.
+            assert!([0, 100_000].contains(&after.sched_runtime), "{}", after.sched_runtime);
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -10,6 +10,7 @@
 //! Deliberately absent: decisions about jobs (the core's), system calls (those of [`crate::runtime`]), start-up ([`start`]).
 
 pub mod outbox;
+mod pacing;
 pub mod peers;
 pub mod router;
 mod snapshots;
@@ -27,6 +28,7 @@ use crate::{
     },
 };
 use outbox::Outbox;
+use pacing::Pace;
 use router::{Reply, Router};
 use snapshots::Snapshots;
 use std::{
@@ -74,6 +76,7 @@ pub struct ShardLoop {
     log_fd: OwnedFd,
     appended: CommitSequence,
     durable: CommitSequence,
+    pace: Pace,
     space_retry_at: Instant,
     snapshots: Snapshots,
     idle: Idle,
@@ -129,7 +132,7 @@ impl ShardLoop {
             self.router.core.fire(now, &mut self.router.effects);
         }
         self.router.take_core_messages();
-        worked |= self.commit()?;
+        worked |= self.commit(reading.instant)?;
         worked |= self.release(reading)?;
         // What is decided but not appended yet will be in the next commit.
         let decided = CommitSequence(self.appended.0 + u64::from(self.router.effects.event_bytes() > 0));
@@ -248,13 +251,17 @@ impl ShardLoop {
         count > 0
     }
 
-    /// Appends what happened. While the log is busy it stays where it is, and grows with the next turn.
-    fn commit(&mut self) -> Result<bool, Fatal> {
+    /// Appends what happened. While the log is busy, or was given something a moment ago, it stays where it is and grows with the
+    /// next turn.
+    fn commit(&mut self, instant: Instant) -> Result<bool, Fatal> {
         let effects = &mut self.router.effects;
         if effects.is_empty() {
             return Ok(false);
         }
         if effects.event_bytes() > 0 {
+            if !self.pace.allows(instant, effects.event_bytes(), self.durable < self.appended) {
+                return Ok(false);
+            }
             let sections = effects.sections().map(|section| Section {
                 partition: section.partition,
                 first_sequence: section.first_sequence,
@@ -263,7 +270,10 @@ impl ShardLoop {
             });
             // Whether there is room was judged before anything was decided; what is decided has to be logged.
             match self.log.append(sections, Admission::Reserve) {
-                Ok(commit) => self.appended = commit,
+                Ok(commit) => {
+                    self.appended = commit;
+                    self.pace.appended(instant);
+                }
                 Err(AppendError::Full | AppendError::OutOfSpace) => return Ok(false),
                 Err(error) => return Err(Fatal::LogFailed { shard: self.id.0, reason: error.to_string() }),
             }
@@ -278,7 +288,7 @@ impl ShardLoop {
     fn release(&mut self, reading: &Reading) -> Result<bool, Fatal> {
         let durable =
             self.log.poll().map_err(|error| Fatal::LogFailed { shard: self.id.0, reason: error.to_string() })?;
-        self.durable = durable;
+        let advanced = durable > std::mem::replace(&mut self.durable, durable);
         let Self { outbox, endpoint, router, id, .. } = self;
         let mut slow = Vec::new();
         let released = outbox.release(durable, |output, frames| {
@@ -289,7 +299,7 @@ impl ShardLoop {
             }
         });
         self.warn_slow(reading.now, &slow);
-        Ok(released)
+        Ok(released || advanced)
     }
 
     /// Ends the watches of sessions that read too slowly, on every shard, before their backlog ends the sessions themselves.
@@ -392,10 +402,13 @@ impl ShardLoop {
             Drain::Finishing { .. } => Some(reading.instant + Duration::from_millis(5)),
             Drain::Lingering { until } => Some(until),
         };
-        let backlog = (self.blocked.is_some() || self.router.peers.has_backlog() || !self.router.effects.is_empty())
+        let backlog = (self.blocked.is_some() || self.router.peers.has_backlog())
             .then(|| reading.instant + Duration::from_micros(200));
+        // With a commit due and the log busy it is the log's completion that wakes the shard, at the latest this.
+        let commit = (!self.router.effects.is_empty())
+            .then(|| self.pace.waits_until().max(reading.instant + Duration::from_micros(200)));
         let hello = self.router.next_hello();
-        [core, self.endpoint.next_timeout(), hello, retry, drain, backlog].into_iter().flatten().min()
+        [core, self.endpoint.next_timeout(), hello, retry, drain, backlog, commit].into_iter().flatten().min()
     }
 }
 

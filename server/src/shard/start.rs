@@ -7,6 +7,7 @@
 use super::{
     Drain, ShardLoop,
     outbox::Outbox,
+    pacing::Pace,
     peers::{Envelope, Peers},
     router::{NodeFacts, Router},
     snapshots::Snapshots,
@@ -303,6 +304,7 @@ impl ShardLoop {
             log_fd,
             appended: CommitSequence::default(),
             durable: CommitSequence::default(),
+            pace: Pace::new(Instant::now()),
             space_retry_at: Instant::now(),
             snapshots: Snapshots::new(writer, &replayed, configuration.snapshot_log_bytes()),
             idle,
