@@ -155,6 +155,22 @@ fn the_user_is_that_of_the_column_or_of_crons_own_folder() {
 }
 
 #[test]
+fn the_form_is_known_from_the_path_and_a_mistaken_one_is_noted() {
+    for (path, format) in [
+        ("/etc/crontab", Format::System),
+        ("/etc/cron.d/e2scrub_all", Format::System),
+        ("/etc/cron.d.bak/e2scrub_all", Format::User),
+        ("/home/alice/crontab", Format::User),
+        ("/var/spool/cron/crontabs/alice", Format::User),
+    ] {
+        assert_eq!(Format::of(path.as_ref()), format, "{path}");
+    }
+    let mistaken = only(user("@daily root /usr/bin/backup\n"));
+    assert!(mistaken.notes.iter().any(|note| note.contains("`root`") && note.contains("system")), "{mistaken:?}");
+    assert_eq!(only(user("@daily /usr/bin/backup root\n")).notes, Vec::<String>::new());
+}
+
+#[test]
 fn importing_again_updates_the_same_jobs() {
     let names = |text: &str| user(text).jobs.into_iter().map(|job| job.definition.name).collect::<Vec<_>>();
     let before = names("0 1 * * * backup\n0 2 * * * backup\n0 3 * * * report\n");

@@ -159,7 +159,7 @@ pub(super) struct ImportArguments {
     /// The crontab
     #[arg(long, value_name = "FILE")]
     pub crontab: PathBuf,
-    /// The file has a user column, as /etc/crontab and the files of /etc/cron.d
+    /// The file has a user column; /etc/crontab and the files of /etc/cron.d are known to have one
     #[arg(long)]
     pub system: bool,
     /// Show the jobs and their next fires; change nothing, and ask no server

@@ -31,7 +31,8 @@ const FIRE_COUNT: u32 = 3;
 pub(super) fn run(arguments: &ImportArguments) -> Result<(), CliError> {
     let path = &arguments.crontab;
     let text = read(path).map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))?;
-    let format = if arguments.system { Format::System } else { Format::User };
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let format = if arguments.system { Format::System } else { Format::of(&absolute) };
     let Import { jobs, refused } = crontab::import(&text, path, format);
     let mut rows = rows(&jobs);
     if !arguments.dry_run && !jobs.is_empty() {

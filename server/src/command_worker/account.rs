@@ -49,6 +49,12 @@ fn look_up(user: Option<&str>) -> Result<(Option<Account>, bool), CommandError> 
     Err(refused("the worker is neither that user nor root".to_owned()))
 }
 
+/// Whether this machine knows a user of this name.
+pub(crate) fn is_user(name: &str) -> bool {
+    let found = CString::new(name).map(|name| sys::account_by_name(&name));
+    found.is_ok_and(|found| found.is_ok_and(|account| account.is_some()))
+}
+
 const ROOT: libc::uid_t = 0;
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod payload;
 mod process;
 mod sys;
 
+pub(crate) use account::is_user;
 pub use allow::AllowList;
 pub use error::CommandError;
 pub use payload::CommandPayload;

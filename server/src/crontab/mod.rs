@@ -17,7 +17,7 @@ mod line;
 mod name;
 mod zone;
 
-use crate::command_worker::{CommandPayload, HANDLER};
+use crate::command_worker::{CommandPayload, HANDLER, is_user};
 use command::Command;
 use line::{Entry, Line};
 use name::Names;
@@ -41,6 +41,14 @@ pub enum Format {
     User,
     /// `/etc/crontab` and the files of `/etc/cron.d`: schedule, user and command.
     System,
+}
+
+impl Format {
+    /// The form of the file at `path`, an absolute one, as far as the path tells.
+    pub fn of(path: &Path) -> Self {
+        let is_system = path == "/etc/crontab" || path.parent().is_some_and(|folder| folder == "/etc/cron.d");
+        if is_system { Self::System } else { Self::User }
+    }
 }
 
 /// What became of a crontab.
@@ -204,6 +212,14 @@ impl Importer {
     fn entry(&mut self, number: usize, entry: &Entry<'_>) -> Result<(), RefusedReason> {
         let zone = self.zone.clone()?;
         Schedule::cron(&entry.expression, &zone, &mut self.zones)?;
+        if let Some(name) = entry.command.split([' ', '\t']).next()
+            && self.format == Format::User
+            && is_user(name)
+        {
+            self.note(format!(
+                "`{name}` is taken for the command, but is a user here; if this is a system crontab, say so"
+            ));
+        }
         let user = entry.user.map(str::to_owned).or_else(|| self.owner.clone());
         let command = Command::parse(entry.command)?;
         let name = self.names.of(user.as_deref(), entry.command);
