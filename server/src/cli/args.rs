@@ -270,7 +270,7 @@ pub(super) struct CronNextArguments {
     #[arg(value_name = "EXPR", allow_hyphen_values = true)]
     pub expression: String,
     /// IANA time zone
-    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    #[arg(long, visible_alias = "zone", value_name = "ZONE", default_value = "UTC")]
     pub tz: String,
     /// Time after which fires are sought, RFC 3339 with an offset [default: now]
     #[arg(long, value_name = "TIME")]
@@ -415,6 +415,7 @@ mod tests {
             "execution get 1.2.3/4 --output json",
             "execution cancel 1.2.3/4",
             "execution watch --job a",
+            "cron next @daily --zone UTC",
             "cron next @daily --tz Europe/Berlin --from 2026-01-01T00:00:00Z -n 3 --output json",
             "certs ca --out d",
             "certs server --out d --name s --host a.example --host 10.0.0.1 --days 30",
