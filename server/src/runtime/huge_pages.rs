@@ -54,7 +54,7 @@ struct Stock {
 }
 
 static STOCK: Mutex<Stock> = Mutex::new(Stock { regions: [0; STOCK_REGIONS], count: 0, is_wanted: false });
-/// Something about [`STOCK`] calls for its helper.
+/// [`STOCK`] may have room for its helper.
 static STOCK_CALLS: Condvar = Condvar::new();
 
 /// Starts the thread that keeps regions ready, on `cores`, unless it runs already. It lives as long as the process.
@@ -69,7 +69,10 @@ pub fn keep_stock(cores: &[usize]) -> io::Result<()> {
         let work = move || {
             // Where that is refused it runs anywhere.
             let _ = sys::run_on(&cores);
-            while let Some(region) = map_region() {
+            loop {
+                wait_for_room();
+                // No memory left: who needs the next region learns it as well.
+                let Some(region) = map_region() else { return };
                 populate(region);
                 add_to_stock(region);
             }
@@ -79,10 +82,14 @@ pub fn keep_stock(cores: &[usize]) -> io::Result<()> {
     result
 }
 
-/// Adds a region, once there is room for it.
-fn add_to_stock(region: usize) {
+/// Waits until a region can be added, which only the helper does.
+fn wait_for_room() {
     let has_no_room = |stock: &mut Stock| !stock.is_wanted || stock.count == STOCK_REGIONS;
-    let mut stock = STOCK_CALLS.wait_while(stock(), has_no_room).unwrap_or_else(PoisonError::into_inner);
+    drop(STOCK_CALLS.wait_while(stock(), has_no_room).unwrap_or_else(PoisonError::into_inner));
+}
+
+fn add_to_stock(region: usize) {
+    let mut stock = stock();
     let count = stock.count;
     stock.regions[count] = region;
     stock.count += 1;
