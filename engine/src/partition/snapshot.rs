@@ -26,8 +26,10 @@ use tickwheel_wire::{
     job::{Misfire, Overlap, Priority, RetryPolicy},
 };
 
-/// Version of the chunks' contents.
+/// Version of the chunks' contents. The first chunk is the head, which begins with its variant's number and this, in every format.
 const FORMAT: u32 = 1;
+/// Far above any format there will be; a chunk that is no head but begins like one has more there.
+const FORMAT_MAX: u32 = 0xFFFF;
 /// Slots that one chunk of jobs covers at most.
 const SLOTS_PER_CHUNK: u32 = 8_192;
 /// Bytes of names and payloads after which a chunk of jobs ends.
@@ -333,6 +335,13 @@ impl Partition {
     }
 }
 
+/// Judges the head's format before the archive is opened, whose shape a newer format may have changed.
+fn refuse_newer(head: &[u8]) -> Result<(), SnapshotError> {
+    let [0, a, b, c, d, ..] = *head else { return Ok(()) };
+    let found = u32::from_le_bytes([a, b, c, d]);
+    if found > FORMAT && found <= FORMAT_MAX { Err(SnapshotError::Format { found }) } else { Ok(()) }
+}
+
 /// The number of an interned value within a chunk.
 fn place<T>(places: &mut Map<u32, u32>, index: u32, images: &mut Vec<T>, image: impl FnOnce() -> T) -> u32 {
     *places.entry(index).or_insert_with(|| {
@@ -498,6 +507,9 @@ impl SnapshotReader {
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let chunk = self.chunk_count;
         let malformed = |reason: String| SnapshotError::Malformed { chunk, reason };
+        if chunk == 0 {
+            refuse_newer(bytes)?;
+        }
         let archived =
             rkyv::access::<ArchivedChunk, rancor::Error>(bytes).map_err(|error| malformed(error.to_string()))?;
         let is_head = matches!(archived, ArchivedChunk::Head { .. });

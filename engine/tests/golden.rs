@@ -1,0 +1,348 @@
+//! Golden files: events and a snapshot of a partition as released versions wrote them, read by today's code.
+//!
+//! `events-N.bin` holds a partition's events from the first on, of every kind, as a shard emitted them; N is the version of the log's
+//! segments, since events have none of their own. `snapshot-N.bin` holds the snapshot of the state behind them, each chunk after its
+//! length as `u32`; N is the version in its head. Both must lead to one state, whose digest and visible facts are written down here.
+//!
+//! Missing files are written by `TICKWHEEL_WRITE_GOLDEN=1 cargo test -p tickwheel-engine --test golden writes_missing`. The golden files of a
+//! released format are never rewritten: a new version gets new files beside the old. What a shard decides may change, so it is
+//! not compared; how it is written down may not.
+
+use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::Arc, time::Duration};
+use tickwheel_engine::{
+    partition::{Partition, SnapshotError, SnapshotReader, SnapshotStep},
+    shard::{Directory, Effects, Identity, Input, PartitionLimits, Pool, Role, Shard, ShardConfig, Tenant},
+};
+use tickwheel_wire::{
+    InstanceId, Now, PartitionCount, PartitionId, Reader, SessionId, SessionRef, ShardId, Timestamp,
+    event::Event,
+    frame::{
+        Frame, FrameHeader, FrameType,
+        request::{CancelExecution, JobCommand, JobVerb, JobView, ListJobs, SubmitJob, SubmitMode},
+        work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
+    },
+    job::{JobSpec, RetryPolicy, ScheduleSpec},
+};
+
+const START_SECS: u64 = 1_800_000_000;
+const ID: PartitionId = PartitionId(0);
+/// The newest formats; raising one needs a new file.
+const EVENTS: &str = "events-1.bin";
+const SNAPSHOT: &str = "snapshot-1.bin";
+const SNAPSHOT_FORMAT: u32 = 1;
+/// Where the head, which is the first chunk, has its format in every format.
+const FORMAT_AT: usize = 1;
+/// The state that every golden file leads to.
+const DIGEST: u64 = 1_487_050_027_602_782_047;
+const EVENT_COUNT: u32 = 41;
+/// Its jobs as clients see them: name, revision, newest firing with its state, next firing in seconds after the start.
+const JOBS: [&str; 7] = [
+    "beat: revision 1, firing 1 succeeded, next at 67",
+    "flaky: revision 1, firing 1 failed",
+    "hourly: revision 1, firing 1 succeeded, next at 3600, paused",
+    "nightly: revision 2, firing 0 none, next at 246600",
+    "retrying: revision 1, firing 1 retrying",
+    "stuck: revision 1, firing 1 running",
+    "waiting: revision 1, firing 1 cancelled",
+];
+
+/// They shape the state, so they are fixed here.
+fn limits() -> PartitionLimits {
+    PartitionLimits {
+        jobs_max: 1_000,
+        recent_max: 16,
+        dead_letters_max: 16,
+        finished_max: 100,
+        finished_us: 60_000_000,
+        idempotency_keys_max: 100,
+        workers_max: 16,
+    }
+}
+
+fn at(offset_ms: u64) -> Timestamp {
+    Timestamp::from_micros(START_SECS * 1_000_000 + offset_ms * 1_000)
+}
+
+fn session(number: u64) -> SessionRef {
+    SessionRef { shard: ShardId(0), session: SessionId(number) }
+}
+
+/// A shard with one partition, its one worker, and all that was logged.
+struct Node {
+    shard: Shard,
+    effects: Effects,
+    now: Now,
+    client: Identity,
+    worker: Identity,
+    events: Vec<u8>,
+    /// What the worker runs, by job.
+    running: BTreeMap<String, DispatchHead>,
+    jobs: Vec<String>,
+}
+
+impl Node {
+    fn new(partition: Partition, offset_ms: u64) -> Self {
+        let tenants = vec![Tenant { name: "acme".into(), weight: 1 }];
+        let directory = Arc::new(Directory::new(tenants, vec![Pool::shared("standard")]).expect("a directory"));
+        let client = directory.identify("client", Role::Client, Some("acme"), &[]).expect("a client");
+        let worker = directory.identify("worker-7", Role::Worker, None, &["standard"]).expect("a worker");
+        let count = PartitionCount::new(1).expect("a count");
+        let config = ShardConfig { partition: limits(), ..ShardConfig::new(ShardId(0), 1, count, directory) };
+        let now = Now { wall: at(offset_ms), monotonic: Duration::from_millis(offset_ms) };
+        let mut shard = Shard::new(config, now);
+        shard.adopt(partition, now);
+        let (effects, events) = (Effects::new(), Vec::new());
+        Self { shard, effects, now, client, worker, events, running: BTreeMap::new(), jobs: Vec::new() }
+    }
+
+    fn frame<'f, F: Frame<'f>>(&mut self, from: u64, frame: &F) {
+        let mut body = Vec::new();
+        frame.encode_body(&mut body);
+        let identity = if from == 2 { &self.worker } else { &self.client };
+        let frame_type = F::TYPE.number();
+        let input = Input::Frame { session: session(from), identity, lane: 0, frame_type, body: &body };
+        self.shard.handle(self.now, input, &mut self.effects);
+        self.collect();
+    }
+
+    /// Lets the time be `offset_ms` after the start.
+    fn fire(&mut self, offset_ms: u64) {
+        self.now = Now { wall: at(offset_ms), monotonic: Duration::from_millis(offset_ms) };
+        for _ in 0..10 {
+            self.shard.fire(self.now, &mut self.effects);
+            self.collect();
+        }
+        assert!(!self.shard.has_work(), "ten turns are enough");
+    }
+
+    fn collect(&mut self) {
+        for section in self.effects.sections() {
+            self.events.extend_from_slice(section.bytes);
+        }
+        let mut input = Reader::new(self.effects.bytes());
+        while !input.is_empty() {
+            let header = FrameHeader::take(&mut input).expect("a frame");
+            let body = input.take(header.body_bytes as usize, "body").expect("a body");
+            match FrameType::from_number(header.frame_type).expect("a known frame") {
+                FrameType::Dispatch => {
+                    let dispatch = Dispatch::decode_body(body).expect("a dispatch");
+                    self.running.insert(dispatch.name.to_owned(), dispatch.head);
+                }
+                FrameType::JobView => self.jobs.push(facts(&JobView::decode_body(body).expect("a view"))),
+                FrameType::Refused => panic!("{}", String::from_utf8_lossy(body)),
+                _ => {}
+            }
+        }
+        self.effects.clear();
+    }
+
+    fn submit(&mut self, mode: SubmitMode, key: &[u8], spec: &JobSpec<'_>) {
+        let mut bytes = Vec::new();
+        spec.encode(&mut bytes);
+        let submit = SubmitJob {
+            request_id: 1,
+            partition: ID,
+            mode,
+            expected_revision: 0,
+            idempotency_key: key,
+            idempotency_window_ms: 0,
+            spec: &bytes,
+        };
+        self.frame(1, &submit);
+    }
+
+    fn create(&mut self, name: &str, schedule: ScheduleSpec<'_>) {
+        let retry = RetryPolicy { attempts_max: 2, initial_ms: 3_000, jitter_percent: 0, ..RetryPolicy::default() };
+        let spec = JobSpec { payload: b"payload", retry, ..JobSpec::new("acme", name, "run", schedule) };
+        self.submit(SubmitMode::Create, b"", &spec);
+    }
+
+    fn command(&mut self, verb: JobVerb, name: &str) {
+        self.frame(1, &JobCommand { request_id: 1, partition: ID, verb, tenant: "acme", name });
+    }
+
+    fn report(&mut self, name: &str, outcome: Outcome, error: &str, output: &[u8]) {
+        let DispatchHead { job, fire_sequence, token, .. } = self.running.remove(name).expect("it runs");
+        let error_bytes = u8::try_from(error.len()).expect("short");
+        let head = CompleteHead { job, fire_sequence, token, run_us: 1_234, outcome, error_bytes };
+        self.frame(2, &Complete { head, error, output });
+    }
+
+    fn cancel(&mut self, name: &str) {
+        let DispatchHead { job, fire_sequence, .. } = self.running[name];
+        self.frame(1, &CancelExecution { request_id: 1, partition: ID, job, fire_sequence });
+    }
+
+    fn list(mut self) -> Vec<String> {
+        self.frame(1, &ListJobs { request_id: 1, partition: ID, tenant: "acme", prefix: "", cursor: 0, limit: 100 });
+        self.jobs.sort();
+        self.jobs
+    }
+
+    fn snapshot(&mut self) -> Vec<Vec<u8>> {
+        assert!(self.shard.begin_snapshot(ID));
+        let mut chunks = Vec::new();
+        loop {
+            let mut chunk = Vec::new();
+            let step = self.shard.snapshot_step(ID, &mut chunk).expect("the partition is here");
+            if !chunk.is_empty() {
+                chunks.push(chunk);
+            }
+            if let SnapshotStep::Done { .. } = step {
+                return chunks;
+            }
+        }
+    }
+}
+
+fn facts(view: &JobView<'_>) -> String {
+    let name = JobSpec::decode(view.spec).expect("a definition").name;
+    let JobView { revision, fire_sequence, last_state, next_fire, .. } = view;
+    let mut facts = format!("{name}: revision {revision}, firing {} {last_state}", fire_sequence.0);
+    if !next_fire.is_never() {
+        facts += &format!(", next at {}", next_fire.as_micros() / 1_000_000 - START_SECS);
+    }
+    if view.paused {
+        facts += ", paused";
+    }
+    facts
+}
+
+/// A shard's life in which it emits every kind of event, and which ends with something of everything in its state.
+fn live() -> Node {
+    let mut node = Node::new(Partition::new(ID, limits()), 0);
+    let nightly = ScheduleSpec::Cron { expression: "0 3 * * *", zone: "UTC" };
+    node.submit(SubmitMode::Create, b"key", &JobSpec::new("acme", "nightly", "run", nightly));
+    let weekly = ScheduleSpec::Cron { expression: "30 4 * * 1", zone: "UTC" };
+    node.submit(SubmitMode::Upsert, b"", &JobSpec::new("acme", "nightly", "run", weekly));
+    node.create("beat", ScheduleSpec::Interval { every_us: 1_000_000, anchor: at(0) });
+    node.create("hourly", ScheduleSpec::Interval { every_us: 3_600_000_000, anchor: at(0) });
+    node.create("gone", ScheduleSpec::Once { at: at(9_000_000) });
+    for name in ["flaky", "once", "retrying", "stopped", "stuck"] {
+        node.create(name, ScheduleSpec::Once { at: at(1_000) });
+    }
+    node.command(JobVerb::Delete, "gone");
+    node.fire(3_500);
+    node.frame(2, &Attach { request_id: 1, instance: InstanceId(5), capacity: 10, pools: "" });
+    node.fire(3_500);
+    node.fire(5_000);
+    node.cancel("stopped");
+    node.report("stopped", Outcome::Cancelled, "", b"");
+    node.report("beat", Outcome::Succeeded, "", b"");
+    node.report("once", Outcome::Succeeded, "", b"");
+    node.report("flaky", Outcome::Failed, "Refused", b"the answer was no");
+    node.command(JobVerb::Pause, "beat");
+    node.command(JobVerb::Trigger, "hourly");
+    node.fire(5_000);
+    node.report("hourly", Outcome::Succeeded, "", b"what it said");
+    node.fire(8_500);
+    node.report("flaky", Outcome::Failed, "Refused", b"again");
+    node.fire(66_000);
+    node.command(JobVerb::Resume, "beat");
+    node.command(JobVerb::Pause, "hourly");
+    node.report("retrying", Outcome::Failed, "Later", b"not yet");
+    node.cancel_waiting();
+    node.command(JobVerb::Trigger, "nightly");
+    node
+}
+
+impl Node {
+    /// Cancels an execution that waits for its second attempt.
+    fn cancel_waiting(&mut self) {
+        self.create("waiting", ScheduleSpec::Once { at: at(66_000) });
+        self.fire(66_000);
+        let head = self.running["waiting"];
+        self.report("waiting", Outcome::Failed, "Later", b"");
+        self.running.insert("waiting".to_owned(), head);
+        self.cancel("waiting");
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn read(name: &str) -> Vec<u8> {
+    fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}; see the module's text"))
+}
+
+fn chunks(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut input = Reader::new(bytes);
+    let mut chunks = Vec::new();
+    while !input.is_empty() {
+        let length = input.u32("length").expect("a length") as usize;
+        chunks.push(input.take(length, "chunk").expect("a chunk").to_vec());
+    }
+    chunks
+}
+
+fn restore(chunks: &[Vec<u8>]) -> Result<Partition, SnapshotError> {
+    let mut reader = SnapshotReader::new(ID, limits());
+    for chunk in chunks {
+        reader.chunk(chunk)?;
+    }
+    reader.finish(true)
+}
+
+fn check(partition: Partition) {
+    assert_eq!((partition.digest(), partition.sequence()), (DIGEST, EVENT_COUNT.into()));
+    assert_eq!(Node::new(partition, 66_000).list(), JOBS);
+}
+
+#[test]
+fn writes_missing_golden_files_when_asked() {
+    let mut node = live();
+    let mut snapshot = Vec::new();
+    for chunk in node.snapshot() {
+        snapshot.extend_from_slice(&u32::try_from(chunk.len()).expect("small").to_le_bytes());
+        snapshot.extend_from_slice(&chunk);
+    }
+    let is_asked = env::var_os("TICKWHEEL_WRITE_GOLDEN").is_some_and(|value| value == "1");
+    for (name, bytes) in [(EVENTS, &node.events), (SNAPSHOT, &snapshot)] {
+        if is_asked && !path(name).exists() {
+            fs::write(path(name), bytes).expect("written");
+        }
+        assert!(read(name).len() < 64 << 10 && !bytes.is_empty(), "golden files are small");
+    }
+}
+
+#[test]
+fn the_events_apply_to_the_state_that_they_led_to() {
+    let mut partition = Partition::new(ID, limits());
+    partition.apply_section(1, EVENT_COUNT, &read(EVENTS)).expect("the events apply");
+    check(partition);
+}
+
+#[test]
+fn the_events_are_of_every_kind_and_are_written_as_they_were() {
+    let golden = read(EVENTS);
+    let (mut input, mut again, mut kinds) = (Reader::new(&golden), Vec::new(), BTreeMap::new());
+    while !input.is_empty() {
+        let event = Event::decode(&mut input).expect("an event");
+        let start = again.len();
+        event.encode(&mut again);
+        *kinds.entry(again[start]).or_insert(0) += 1;
+    }
+    assert_eq!(again, golden);
+    assert_eq!(kinds.keys().copied().collect::<Vec<_>>(), (1..=17).collect::<Vec<u8>>(), "{kinds:?}");
+}
+
+#[test]
+fn the_snapshot_restores_the_state_and_is_written_as_it_was() {
+    let golden = chunks(&read(SNAPSHOT));
+    let restored = restore(&golden).expect("the snapshot restores");
+    assert!(Node::new(restored, 66_000).snapshot() == golden, "a snapshot of what was restored has other bytes");
+    check(restore(&golden).expect("the snapshot restores"));
+}
+
+#[test]
+fn a_newer_snapshot_is_refused_with_both_versions() {
+    let mut newer = chunks(&read(SNAPSHOT));
+    assert_eq!(newer[0][FORMAT_AT..FORMAT_AT + 4], SNAPSHOT_FORMAT.to_le_bytes());
+    newer[0][FORMAT_AT..FORMAT_AT + 4].copy_from_slice(&(SNAPSHOT_FORMAT + 1).to_le_bytes());
+    let expected = "the snapshot has format 2, this version reads 1";
+    assert_eq!(restore(&newer).expect_err("refused").to_string(), expected);
+    // A newer format may also have a longer head.
+    newer[0].extend_from_slice(&[7; 16]);
+    assert_eq!(restore(&newer).expect_err("refused").to_string(), expected);
+}
