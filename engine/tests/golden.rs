@@ -33,7 +33,7 @@ const SNAPSHOT_FORMAT: u32 = 1;
 /// Where the head, which is the first chunk, has its format in every format.
 const FORMAT_AT: usize = 1;
 /// The state that every golden file leads to.
-const DIGEST: u64 = 1_487_050_027_602_782_047;
+const DIGEST: u64 = 2_963_550_739_608_553_795;
 const EVENT_COUNT: u32 = 41;
 /// Its jobs as clients see them: name, revision, newest firing with its state, next firing in seconds after the start.
 const JOBS: [&str; 7] = [
@@ -209,6 +209,7 @@ fn facts(view: &JobView<'_>) -> String {
 }
 
 /// A shard's life in which it emits every kind of event, and which ends with something of everything in its state.
+/// Counts differ (three firings are missed, one is skipped), so that kinds that were mixed up show.
 fn live() -> Node {
     let mut node = Node::new(Partition::new(ID, limits()), 0);
     let nightly = ScheduleSpec::Cron { expression: "0 3 * * *", zone: "UTC" };
@@ -222,9 +223,9 @@ fn live() -> Node {
         node.create(name, ScheduleSpec::Once { at: at(1_000) });
     }
     node.command(JobVerb::Delete, "gone");
-    node.fire(3_500);
+    node.fire(4_500);
     node.frame(2, &Attach { request_id: 1, instance: InstanceId(5), capacity: 10, pools: "" });
-    node.fire(3_500);
+    node.fire(4_500);
     node.fire(5_000);
     node.cancel("stopped");
     node.report("stopped", Outcome::Cancelled, "", b"");
