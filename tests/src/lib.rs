@@ -2,6 +2,7 @@
 
 pub mod bystander;
 pub mod confine;
+pub mod fuzz;
 pub mod peer;
 pub mod process;
 

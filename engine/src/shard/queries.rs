@@ -171,9 +171,9 @@ impl Shard {
     ) -> u64 {
         let partition = &self.owned(request.partition).partition;
         let first = usize::try_from(cursor & !CURSOR_ENDED).unwrap_or(usize::MAX);
-        for (place, attempt) in (cursor..).zip(partition.recent().iter().rev().skip(first)) {
+        for (place, attempt) in partition.recent().iter().rev().enumerate().skip(first) {
             if !page.has_room(effects) {
-                return place;
+                return CURSOR_ENDED | place as u64;
             }
             if is_final(&attempt) {
                 let view = partition.view_ended(&attempt, request.request_id);
