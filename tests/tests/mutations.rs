@@ -1,7 +1,7 @@
 //! Corpora and their mutations, through every entry point for arbitrary bytes ([`tickwheel_tests::fuzz`]).
 //!
-//! A corpus is the folder `tests/corpus/TARGET`; the frames of `docs/protocol-vectors.txt` belong to that of `frames`, and the golden
-//! events of `engine` are that of `events`.
+//! A corpus is the folder `tests/corpus/TARGET`; the frames of `docs/protocol-vectors.txt` belong to that of `frames`, the example
+//! of jobs to that of `jobs_file`, and the golden events of `engine` are that of `events`.
 //! Mutations come from a fixed seed, `TICKWHEEL_MUTATIONS` says how many of each target (20,000 by default); the seed and the number of one that
 //! fails are printed, and its bytes go to `target/mutation-TARGET`. What failed once becomes part of the corpus.
 
@@ -13,9 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 use tickwheel_tests::fuzz::{TARGETS, Target};
+use tickwheel_wire::mix64;
 
 const MUTATIONS_DEFAULT: u64 = 20_000;
-const SEED: u64 = 0x7469_636b_7768_6565;
+const SEED: u64 = 0x0069_636b_7768_6565;
 const BYTES_MAX: usize = 4 << 10;
 /// Numbers at which code breaks, little-endian.
 const EDGES: [u64; 8] = [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX];
@@ -36,8 +37,10 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
         .collect();
     paths.sort();
     let mut corpus: Vec<_> = paths.iter().map(|path| fs::read(path).expect("it can be read")).collect();
-    if target == "frames" {
-        corpus.extend(vectors());
+    match target {
+        "frames" => corpus.extend(vectors()),
+        "jobs_file" => corpus.push(fs::read(root().join("examples/jobs.toml")).expect("the example is there")),
+        _ => {}
     }
     assert!(!corpus.is_empty(), "{target} has a corpus");
     corpus
@@ -62,15 +65,13 @@ fn hex(text: &str) -> Vec<u8> {
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ascii"), 16).expect("hex")).collect()
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// Numbers that follow from a seed: those of a counter, scrambled.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0 += 1;
+        mix64(self.0)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "below a length")]

@@ -70,11 +70,7 @@ pub(super) fn request_precise_timers() -> io::Result<()> {
 /// of Linux 6.12 and later sets deadlines (EEVDF), so that who wants little waits little. Older kernels take no notice; a thread that runs
 /// under another policy is left as it is.
 pub(super) fn request_time_slice(slice: Duration) -> io::Result<()> {
-    // SAFETY: all zeroes is a valid value of this plain structure.
-    let mut attributes = unsafe { MaybeUninit::<libc::sched_attr>::zeroed().assume_init() };
-    let bytes = libc::c_uint::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
-    // SAFETY: the pointer is valid for writing the size that is passed; 0 is the calling thread.
-    check_long(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, bytes, 0) })?;
+    let mut attributes = scheduling()?;
     let fair_policies = [libc::SCHED_OTHER, libc::SCHED_BATCH].map(libc::c_int::cast_unsigned);
     if !fair_policies.contains(&attributes.sched_policy) {
         return Ok(());
@@ -82,6 +78,16 @@ pub(super) fn request_time_slice(slice: Duration) -> io::Result<()> {
     attributes.sched_runtime = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
     // SAFETY: the pointer is valid for reading the size that the structure names.
     check_long(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
+}
+
+/// How the calling thread is scheduled.
+fn scheduling() -> io::Result<libc::sched_attr> {
+    // SAFETY: all zeroes is a valid value of this plain structure.
+    let mut attributes = unsafe { MaybeUninit::<libc::sched_attr>::zeroed().assume_init() };
+    let bytes = libc::c_uint::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
+    // SAFETY: the pointer is valid for writing the size that is passed; 0 is the calling thread.
+    check_long(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, bytes, 0) })?;
+    Ok(attributes)
 }
 
 /// The cores that the calling thread may run on, in rising order.
@@ -156,26 +162,17 @@ pub(super) fn run_on(cores: &[usize]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn attributes() -> libc::sched_attr {
-        // SAFETY: all zeroes is a valid value of this plain structure.
-        let mut attributes = unsafe { MaybeUninit::<libc::sched_attr>::zeroed().assume_init() };
-        let bytes = libc::c_uint::try_from(size_of::<libc::sched_attr>()).unwrap();
-        // SAFETY: the pointer is valid for writing the size that is passed.
-        check_long(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, bytes, 0) }).unwrap();
-        attributes
-    }
-
     #[test]
     fn asking_for_a_time_slice_changes_that_alone() {
         std::thread::spawn(|| {
-            let before = attributes();
-            request_time_slice(Duration::from_micros(100)).unwrap();
-            let after = attributes();
+            let before = scheduling().expect("the system tells");
+            request_time_slice(Duration::from_micros(100)).expect("an unprivileged wish");
+            let after = scheduling().expect("the system tells");
             assert_eq!((after.sched_policy, after.sched_nice), (before.sched_policy, before.sched_nice));
             // Kernels before 6.12 keep none.
             assert!([0, 100_000].contains(&after.sched_runtime), "{}", after.sched_runtime);
         })
         .join()
-        .unwrap();
+        .expect("the thread does not panic");
     }
 }
