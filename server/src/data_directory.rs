@@ -123,7 +123,7 @@ fn lock(directory: &Path) -> Result<File, Fatal> {
         .map_err(|error| refused(&path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Fatal::DataInUse { path }),
+        Err(TryLockError::WouldBlock) => Err(Fatal::DataInUse { path: directory.to_owned() }),
         Err(TryLockError::Error(error)) => Err(refused(&path, error)),
     }
 }

@@ -171,8 +171,8 @@ fn a_second_server_on_the_same_data_is_refused_and_the_first_goes_on() -> anyhow
     let node = TestNode::start(&data, SETTINGS)?;
     run(async {
         let bystander = Bystander::start(&node, &data).await?;
-        let lock = data.join("LOCK").display().to_string();
-        tokio::task::spawn_blocking(move || check_refused(server, 12, &[&lock, "--data"])).await??;
+        let directory = format!("data directory {} is in use", data.display());
+        tokio::task::spawn_blocking(move || check_refused(server, 12, &[&directory, "--data"])).await??;
         bystander.leave().await
     })?;
     node.stop(Duration::ZERO)?;
