@@ -20,9 +20,9 @@ use crate::{
         watchdog::{Watchdog, Watched},
     },
     shard::{
-        ShardLoop,
         router::NodeFacts,
-        start::{RecoveredShard, ShardParts, Shared, blocking_device, recover_all},
+        runner::ShardRunner,
+        start::{Common, RecoveredShard, ShardParts, Shared, blocking_device, endpoint_config, recover_all},
     },
 };
 use std::{
@@ -54,7 +54,8 @@ pub struct Control {
 }
 
 impl Control {
-    fn new(wakers: Vec<ShardWaker>, snapshots: mpsc::Sender<(PartitionId, u64)>) -> Self {
+    /// For the shards that `wakers` wake; `snapshots` is told which snapshots have become durable.
+    pub fn new(wakers: Vec<ShardWaker>, snapshots: mpsc::Sender<(PartitionId, u64)>) -> Self {
         let finished = wakers.iter().map(|_| AtomicBool::new(false)).collect();
         Self { drain: OnceLock::new(), finished, wakers, snapshots: Mutex::new(snapshots) }
     }
@@ -130,7 +131,15 @@ impl Node {
         let (snapshots, snapshots_taken) = mpsc::channel();
         let control = Arc::new(Control::new(wakers.clone(), snapshots));
         start_catalog(directory, catalog, snapshots_taken)?;
-        let shared = Shared { configuration, facts, directory: names, tls, control: Arc::clone(&control) };
+        let common = Common {
+            facts,
+            directory: names,
+            tls,
+            endpoint: endpoint_config(&configuration),
+            snapshot_log_bytes: configuration.snapshot_log_bytes(),
+            control: Arc::clone(&control),
+        };
+        let shared = Shared { configuration, common };
         let plan = CorePlan::for_this_machine(shard_count).map_err(system)?;
         huge_pages::keep_stock(&plan.helper_cores).map_err(system)?;
         let parts = parts(sockets, &wakers, &counters, &plan, recovered);
@@ -169,11 +178,11 @@ fn body(
     move || {
         Box::pin(async move {
             let config = core_config(parts.id);
-            let result = ShardLoop::assemble(parts, &shared, config).and_then(ShardLoop::run);
+            let result = ShardRunner::assemble(parts, &shared, config).and_then(ShardRunner::run);
             if let Err(error) = &result {
                 tracing::error!(%error, "a shard has failed");
                 // The others hold promises of their own: they stop too, at once.
-                shared.control.drain(Duration::ZERO);
+                shared.common.control.drain(Duration::ZERO);
             }
             result
         })

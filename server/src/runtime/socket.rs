@@ -129,6 +129,21 @@ pub enum Sent {
     Dropped,
 }
 
+/// What a shard's loop asks of its socket.
+pub trait DatagramSocket {
+    /// Hands out what has arrived, a bounded number of messages. Never blocks.
+    ///
+    /// # Errors
+    /// When the socket is broken for good.
+    fn receive(&mut self, handle: impl FnMut(Datagram)) -> io::Result<Received>;
+
+    /// Most datagrams of `segment_bytes` that one send may hold.
+    fn segments_max(&self, segment_bytes: usize) -> usize;
+
+    /// Sends what can be sent without blocking.
+    fn try_send(&mut self, outgoing: &Outgoing<'_>) -> Sent;
+}
+
 /// The socket of one shard.
 #[derive(Debug)]
 pub struct ShardSocket {
@@ -251,6 +266,20 @@ impl ShardSocket {
             Err(error) if is_about_a_remote(&error) => Ok(0),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl DatagramSocket for ShardSocket {
+    fn receive(&mut self, handle: impl FnMut(Datagram)) -> io::Result<Received> {
+        Self::receive(self, handle)
+    }
+
+    fn segments_max(&self, segment_bytes: usize) -> usize {
+        Self::segments_max(self, segment_bytes)
+    }
+
+    fn try_send(&mut self, outgoing: &Outgoing<'_>) -> Sent {
+        Self::try_send(self, outgoing)
     }
 }
 

@@ -1,18 +1,21 @@
 //! One shard of the server: the loop that joins core, sessions, log and siblings.
 //!
-//! A turn: drain the socket, read frames and the siblings' envelopes, let the core handle and fire, append what happened to the
-//! log, release what has become durable, send. Then, with nothing left to do, sleep until the socket, the log, a sibling or the
-//! next deadline calls.
+//! A turn: drain the socket, read frames and the siblings' envelopes, let the core handle and fire ([`ShardLoop::decide`]); append
+//! what happened to the log, release what has become durable, send ([`ShardLoop::settle`]). With nothing left to do, [`runner`] sleeps
+//! until the socket, the log, a sibling or the next deadline calls.
+//!
+//! Log, snapshot device and socket are parameters and time is passed in, so that the simulator turns the very same loop.
 //!
 //! Invariants: nothing leaves before its commit is durable ([`outbox`]); a failed log ends the shard; every loop of a turn has a bound,
 //! and while the log cannot take more, no more frames are read, so that what waits in memory is bounded too.
 //!
-//! Deliberately absent: decisions about jobs (the core's), system calls (those of [`crate::runtime`]), start-up ([`start`]).
+//! Deliberately absent: decisions about jobs (the core's), system calls (those of [`crate::runtime`]), clocks, start-up ([`start`]).
 
 pub mod outbox;
 mod pacing;
 pub mod peers;
 pub mod router;
+pub mod runner;
 mod snapshots;
 pub mod start;
 
@@ -20,11 +23,9 @@ use crate::{
     fatal::Fatal,
     node::Control,
     runtime::{
-        clock::{Clock, Reading},
+        clock::Reading,
         counters::ShardCounters,
-        device::UringDevice,
-        idle::Idle,
-        socket::{Outgoing, Sent, ShardSocket},
+        socket::{DatagramSocket, Outgoing, Sent},
     },
 };
 use outbox::Outbox;
@@ -32,15 +33,14 @@ use pacing::Pace;
 use router::{Reply, Router};
 use snapshots::Snapshots;
 use std::{
-    os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
-use tickwheel_engine::shard::Gate;
+use tickwheel_engine::shard::{Effects, Gate, Shard as Core};
 use tickwheel_net::{Close, CloseCode, Endpoint, Event, Lane, SendError, Transmit};
-use tickwheel_storage::{Admission, AppendError, CommitLog as _, CommitSequence, Log, Section, SpaceState};
+use tickwheel_storage::{Admission, AppendError, CommitLog, CommitSequence, Device, Log, Section, SpaceState};
 use tickwheel_wire::{
-    Now, SessionId, SessionRef, ShardId,
+    Now, PartitionId, SessionId, SessionRef, ShardId,
     frame::{Frame as _, session::GoAway},
 };
 
@@ -61,26 +61,49 @@ const SPACE_RETRY: Duration = Duration::from_millis(100);
 /// How long a drained shard goes on turning so that the last frames reach their peers.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// The parts of a running shard.
-pub struct ShardLoop {
+/// What a shard asks of its log besides commits.
+pub trait ShardLog: CommitLog {
+    /// How much room is left.
+    fn space_state(&self) -> SpaceState;
+
+    /// Tries again to get room, after there was none.
+    fn retry_space(&mut self);
+
+    /// Notes that a durable snapshot of `partition` covers everything up to `sequence`.
+    fn snapshot_taken(&mut self, partition: PartitionId, sequence: u64);
+}
+
+impl<D: Device> ShardLog for Log<D> {
+    fn space_state(&self) -> SpaceState {
+        Self::space_state(self)
+    }
+
+    fn retry_space(&mut self) {
+        Self::retry_space(self);
+    }
+
+    fn snapshot_taken(&mut self, partition: PartitionId, sequence: u64) {
+        Self::snapshot_taken(self, partition, sequence);
+    }
+}
+
+/// The parts of a running shard: over log `L`, snapshot device `D` and socket `S`.
+pub struct ShardLoop<L, D, S> {
     id: ShardId,
     control: Arc<Control>,
     router: Router,
     outbox: Outbox,
     endpoint: Endpoint,
-    socket: ShardSocket,
+    socket: S,
     /// A transmit that the socket could not take.
     blocked: Option<Transmit>,
     send_buffer: Vec<u8>,
-    log: Log<UringDevice>,
-    log_fd: OwnedFd,
+    log: L,
     appended: CommitSequence,
     durable: CommitSequence,
     pace: Pace,
     space_retry_at: Instant,
-    snapshots: Snapshots,
-    idle: Idle,
-    clock: Clock,
+    snapshots: Snapshots<D>,
     counters: Arc<ShardCounters>,
     gate: Gate,
     drain: Drain,
@@ -100,27 +123,20 @@ enum Drain {
     },
 }
 
-impl ShardLoop {
-    /// Runs until the node drains or the log fails.
+impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
+    /// One turn; whether it did anything.
     ///
     /// # Errors
     /// [`Fatal`] when the shard cannot go on; everything acknowledged is in the log.
-    pub fn run(mut self) -> Result<(), Fatal> {
-        loop {
-            let reading = self.clock.now();
-            let worked = self.turn(&reading)?;
-            if self.is_over(&reading) {
-                return Ok(());
-            }
-            if worked {
-                self.idle.worked(reading.instant);
-            } else if !self.router.core.has_work() {
-                self.rest(&reading);
-            }
-        }
+    pub fn turn(&mut self, reading: &Reading) -> Result<bool, Fatal> {
+        Ok(self.decide(reading)? | self.settle(reading)?)
     }
 
-    fn turn(&mut self, reading: &Reading) -> Result<bool, Fatal> {
+    /// The first half of a turn: takes in what came, and lets the core act. What it decided waits in [`ShardLoop::effects`].
+    ///
+    /// # Errors
+    /// As for [`ShardLoop::turn`].
+    pub fn decide(&mut self, reading: &Reading) -> Result<bool, Fatal> {
         self.counters.turn();
         let now = reading.now;
         let mut worked = self.receive(reading)?;
@@ -132,7 +148,15 @@ impl ShardLoop {
             self.router.core.fire(now, &mut self.router.effects);
         }
         self.router.take_core_messages();
-        worked |= self.commit(reading.instant)?;
+        Ok(worked)
+    }
+
+    /// The second half of a turn: hands to the log what was decided, and lets leave what is durable.
+    ///
+    /// # Errors
+    /// As for [`ShardLoop::turn`].
+    pub fn settle(&mut self, reading: &Reading) -> Result<bool, Fatal> {
+        let mut worked = self.commit(reading.instant)?;
         worked |= self.release(reading)?;
         // What is decided but not appended yet will be in the next commit.
         let decided = CommitSequence(self.appended.0 + u64::from(self.router.effects.event_bytes() > 0));
@@ -141,6 +165,40 @@ impl ShardLoop {
         let system_calls = self.router.peers.flush();
         self.counters.system_calls.add(system_calls);
         Ok(worked)
+    }
+
+    /// What was decided and is not with the log yet.
+    pub const fn effects(&self) -> &Effects {
+        &self.router.effects
+    }
+
+    /// The core.
+    pub const fn core(&self) -> &Core {
+        &self.router.core
+    }
+
+    /// The log.
+    pub const fn log_mut(&mut self) -> &mut L {
+        &mut self.log
+    }
+
+    /// The device that snapshots are written through.
+    pub const fn snapshot_device_mut(&mut self) -> &mut D {
+        self.snapshots.device_mut()
+    }
+
+    /// The socket.
+    pub const fn socket_mut(&mut self) -> &mut S {
+        &mut self.socket
+    }
+
+    /// Whether the next turn has something to do without anything from outside. May be asked right before a sleep: what a
+    /// sibling sent without waking this shard is seen.
+    pub fn has_work(&self) -> bool {
+        self.router.core.has_work()
+            || self.router.peers.has_messages()
+            || self.endpoint.has_work()
+            || self.snapshots.is_walking()
     }
 
     fn receive(&mut self, reading: &Reading) -> Result<bool, Fatal> {
@@ -338,8 +396,8 @@ impl ShardLoop {
         worked
     }
 
-    /// Moves the shard towards its end once the node drains; whether it is over.
-    fn is_over(&mut self, reading: &Reading) -> bool {
+    /// Moves the shard towards its end once the node drains; whether it is over. To be asked after each turn.
+    pub fn is_over(&mut self, reading: &Reading) -> bool {
         let instant = reading.instant;
         match self.drain {
             Drain::No => {
@@ -381,17 +439,8 @@ impl ShardLoop {
             && !self.router.peers.has_messages()
     }
 
-    fn rest(&mut self, reading: &Reading) {
-        let deadline = self.deadline(reading);
-        let Self { router, log, idle, endpoint, socket, log_fd, snapshots, .. } = self;
-        let sources = [socket.as_fd(), log_fd.as_fd()];
-        idle.rest(reading.instant, deadline, &sources, || {
-            router.peers.has_messages() || log.device_mut().has_work() || endpoint.has_work() || snapshots.has_work()
-        });
-    }
-
     /// When the next turn must come at the latest.
-    fn deadline(&self, reading: &Reading) -> Option<Instant> {
+    pub fn deadline(&self, reading: &Reading) -> Option<Instant> {
         let core = self.router.core.next_deadline().map(|at| {
             let delay = at.saturating_since(reading.now.wall);
             reading.instant + delay.min(Duration::from_secs(3_600))

@@ -4,17 +4,18 @@
 //! published only when the log is durable up to the event it ends with. A snapshot that fails is a warning: the log still has
 //! everything, and a later one covers it.
 
-use crate::{node::Control, runtime::device::UringDevice};
+use super::ShardLog;
+use crate::node::Control;
 use tickwheel_engine::{partition::SnapshotStep, shard::Shard as Core};
-use tickwheel_storage::{CommitSequence, Log, SnapshotPolicy, SnapshotProgress, SnapshotWriter};
+use tickwheel_storage::{CommitSequence, Device, SnapshotPolicy, SnapshotProgress, SnapshotWriter};
 use tickwheel_wire::PartitionId;
 
 /// Steps of the walk in one turn.
 const STEPS_MAX: usize = 2;
 
-/// The snapshots of one shard.
-pub struct Snapshots {
-    writer: SnapshotWriter<UringDevice>,
+/// The snapshots of one shard, written through a device of their own.
+pub struct Snapshots<D> {
+    writer: SnapshotWriter<D>,
     policy: SnapshotPolicy,
     walk: Option<Walk>,
     chunk: Vec<u8>,
@@ -35,9 +36,9 @@ enum Stage {
     Publishing,
 }
 
-impl Snapshots {
+impl<D: Device> Snapshots<D> {
     /// Snapshots through `writer`; `replayed` says how many bytes of events a restart would replay for each partition.
-    pub fn new(writer: SnapshotWriter<UringDevice>, replayed: &[(PartitionId, u64)], replay_bytes_max: u64) -> Self {
+    pub fn new(writer: SnapshotWriter<D>, replayed: &[(PartitionId, u64)], replay_bytes_max: u64) -> Self {
         Self { writer, policy: SnapshotPolicy::new(replayed, replay_bytes_max), walk: None, chunk: Vec::new() }
     }
 
@@ -48,17 +49,21 @@ impl Snapshots {
         }
     }
 
-    /// Whether the next turn has something to do here.
-    pub fn has_work(&mut self) -> bool {
-        let walking = self.walk.as_ref().is_some_and(|walk| matches!(walk.stage, Stage::Walking));
-        (walking && self.writer.can_push()) || self.writer.device_mut().has_work()
+    /// Whether the next turn goes a step further without anything from the device.
+    pub fn is_walking(&self) -> bool {
+        self.walk.as_ref().is_some_and(|walk| matches!(walk.stage, Stage::Walking)) && self.writer.can_push()
+    }
+
+    /// The device.
+    pub const fn device_mut(&mut self) -> &mut D {
+        self.writer.device_mut()
     }
 
     /// Goes one bounded step further. `commits` are the newest commit and the newest durable one.
     pub fn advance(
         &mut self,
         core: &mut Core,
-        log: &mut Log<UringDevice>,
+        log: &mut impl ShardLog,
         commits: (CommitSequence, CommitSequence),
         control: &Control,
     ) {
@@ -103,7 +108,7 @@ impl Snapshots {
         }
     }
 
-    fn poll(&mut self, core: &mut Core, log: &mut Log<UringDevice>, control: &Control) {
+    fn poll(&mut self, core: &mut Core, log: &mut impl ShardLog, control: &Control) {
         match self.writer.poll() {
             Ok(SnapshotProgress::Published { partition, sequence }) => {
                 self.walk = None;

@@ -5,11 +5,12 @@
 //! stop the replay of the others; [`crate::quarantine`] decides whether the node starts without it.
 
 use super::{
-    Drain, ShardLoop,
+    Drain, ShardLog, ShardLoop,
     outbox::Outbox,
     pacing::Pace,
     peers::{Envelope, Peers},
     router::{NodeFacts, Router},
+    runner::ShardRunner,
     snapshots::Snapshots,
 };
 use crate::{
@@ -19,23 +20,23 @@ use crate::{
     node::Control,
     quarantine::{self, Failure, Quarantine},
     runtime::{
-        clock::Clock,
+        clock::{Clock, Reading},
         counters::ShardCounters,
         device::{DeviceOptions, UringDevice},
         idle::{Idle, IdleStrategy, ShardWaker},
         queues::Port,
-        socket::ShardSocket,
+        socket::{DatagramSocket, ShardSocket},
     },
 };
-use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::Arc, thread, time::Instant};
+use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::Arc, thread};
 use tickwheel_engine::{
     partition::{Partition, ReplayError as ApplyError, SnapshotReader},
     shard::{Directory, Gate, Shard as Core, ShardConfig},
 };
 use tickwheel_net::{Endpoint, EndpointConfig, ServerTls};
 use tickwheel_storage::{
-    Catalog, CommitSequence, DeviceError, Log, LogOptions, RecoverError, Recovered, ReplayError, ReplaySink, Replayed,
-    ShardStart, SnapshotWriter, recover,
+    Catalog, CommitSequence, Device, DeviceError, Log, LogOptions, RecoverError, Recovered, ReplayError, ReplaySink,
+    Replayed, ShardStart, SnapshotWriter, recover,
 };
 use tickwheel_wire::{PartitionCount, PartitionId, ShardId, Timestamp, frame::FrameType};
 
@@ -51,12 +52,23 @@ pub struct RecoveredShard {
 pub struct Shared {
     /// The settings.
     pub configuration: Arc<Configuration>,
+    /// What its shards' loops share.
+    pub common: Common,
+}
+
+/// What the loops of a node's shards share.
+#[derive(Clone)]
+pub struct Common {
     /// What sessions are told.
     pub facts: Arc<NodeFacts>,
     /// Tenants and pools.
     pub directory: Arc<Directory>,
     /// The server's certificate and its authority.
     pub tls: Arc<ServerTls>,
+    /// Limits and timings of the sessions.
+    pub endpoint: EndpointConfig,
+    /// Bytes of events in the log after which a snapshot of their partitions is due.
+    pub snapshot_log_bytes: u64,
     /// Where shards and node meet.
     pub control: Arc<Control>,
 }
@@ -110,11 +122,13 @@ pub fn recover_all(
 }
 
 /// What the replay of a shard's partitions gave.
-struct ShardReplay {
-    /// Without those that failed.
-    partitions: Vec<Partition>,
-    replayed: Replayed,
-    failures: Vec<Failure>,
+pub struct ShardReplay {
+    /// The partitions, without those that failed.
+    pub partitions: Vec<Partition>,
+    /// What was read for them.
+    pub replayed: Replayed,
+    /// The first event that could not be applied, for each that failed.
+    pub failures: Vec<Failure>,
 }
 
 /// How many bytes of events were replayed for each partition that the shard will hold.
@@ -157,12 +171,24 @@ fn replay(
     partitions: &[PartitionId],
     config: &ShardConfig,
 ) -> Result<ShardReplay, Fatal> {
-    let mut device = blocking_device(root)?;
-    let mut sink = Rebuild::new(partitions, config);
-    let replayed = recovered.replay(&mut device, partitions, &mut sink).map_err(|error| match error {
+    rebuild(&mut blocking_device(root)?, recovered, partitions, config).map_err(|error| match error {
         ReplayError::Recover(error) => recover_error(root, error),
         other => Fatal::Damaged(other.to_string()),
-    })?;
+    })
+}
+
+/// Builds `partitions` from what `device` holds.
+///
+/// # Errors
+/// When the data cannot be read, is damaged, or a snapshot cannot be restored.
+pub fn rebuild(
+    device: &mut impl Device,
+    recovered: &Recovered,
+    partitions: &[PartitionId],
+    config: &ShardConfig,
+) -> Result<ShardReplay, ReplayError<String>> {
+    let mut sink = Rebuild::new(partitions, config);
+    let replayed = recovered.replay(device, partitions, &mut sink)?;
     Ok(ShardReplay { partitions: sink.partitions.into_values().collect(), replayed, failures: sink.failures })
 }
 
@@ -257,8 +283,70 @@ pub struct ShardParts {
     pub recovered: RecoveredShard,
 }
 
-impl ShardLoop {
-    /// Assembles a shard, on its own thread.
+/// What a shard's loop is made of.
+pub struct LoopParts<L, D, S> {
+    /// Which shard.
+    pub id: ShardId,
+    /// Its log.
+    pub log: L,
+    /// What its snapshots are written through.
+    pub snapshot_device: D,
+    /// Its socket.
+    pub socket: S,
+    /// Its queues to the siblings.
+    pub port: Port<Envelope>,
+    /// What it counts.
+    pub counters: Arc<ShardCounters>,
+    /// Its partitions.
+    pub partitions: Vec<Partition>,
+    /// How many bytes of events were replayed for each.
+    pub replayed: Vec<(PartitionId, u64)>,
+}
+
+impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
+    /// Assembles a shard whose life begins at `reading`.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the sessions' settings are outside their ranges.
+    pub fn assemble(
+        parts: LoopParts<L, D, S>,
+        common: &Common,
+        core_config: ShardConfig,
+        reading: &Reading,
+    ) -> Result<Self, Fatal> {
+        let LoopParts { id, log, snapshot_device, socket, port, counters, partitions, replayed } = parts;
+        let mut core = Core::new(core_config, reading.now);
+        for partition in partitions {
+            core.adopt(partition, reading.now);
+        }
+        let endpoint = Endpoint::new(common.endpoint.clone(), &common.tls, reading.instant)
+            .map_err(|error| Fatal::Configuration(error.to_string()))?;
+        let writer = SnapshotWriter::new(snapshot_device);
+        let (facts, directory) = (Arc::clone(&common.facts), Arc::clone(&common.directory));
+        Ok(Self {
+            id,
+            control: Arc::clone(&common.control),
+            router: Router::new(id, facts, directory, Arc::clone(&counters), core, Peers::new(port)),
+            outbox: Outbox::default(),
+            endpoint,
+            socket,
+            blocked: None,
+            send_buffer: Vec::with_capacity(64 << 10),
+            log,
+            appended: CommitSequence::default(),
+            durable: CommitSequence::default(),
+            pace: Pace::new(reading.instant),
+            space_retry_at: reading.instant,
+            snapshots: Snapshots::new(writer, &replayed, common.snapshot_log_bytes),
+            counters,
+            gate: Gate::Open,
+            drain: Drain::No,
+        })
+    }
+}
+
+impl ShardRunner {
+    /// Assembles a shard of a real node, on its own thread.
     ///
     /// # Errors
     /// [`Fatal`] when the system denies a ring or timers.
@@ -266,53 +354,24 @@ impl ShardLoop {
         let ShardParts { id, socket, port, waker, counters, helper_cores, recovered } = parts;
         let configuration = &shared.configuration;
         let failed = |reason: String| Fatal::Shard { shard: id.0, reason };
-        let device = |with_waker: bool| {
+        let device = || {
             let mut options = DeviceOptions::new(configuration.data());
             options.helper_cores.clone_from(&helper_cores);
-            options.waker = with_waker.then(|| waker.clone());
+            options.waker = Some(waker.clone());
             UringDevice::new(options, Arc::clone(&counters)).map_err(|error| Fatal::IoUring(error.to_string()))
         };
-        let log_device = device(true)?;
+        let log_device = device()?;
         let log_fd = log_device.as_fd().try_clone_to_owned().map_err(|error| failed(error.to_string()))?;
-        let options = log_options(configuration);
         let RecoveredShard { partitions, replayed, start } = recovered;
-        let log = Log::create(log_device, start.stream, &start.partitions, options);
-        let mut clock = Clock::new(Timestamp::EPOCH);
-        let reading = clock.now();
-        let mut core = Core::new(core_config, reading.now);
-        for partition in partitions {
-            core.adopt(partition, reading.now);
-        }
-        let endpoint = Endpoint::new(endpoint_config(configuration), &shared.tls, reading.instant)
-            .map_err(|error| Fatal::Configuration(error.to_string()))?;
+        let log = Log::create(log_device, start.stream, &start.partitions, log_options(configuration));
         let strategy = IdleStrategy { spin: configuration.spin(), ..IdleStrategy::default() };
         let idle =
             Idle::new(waker.clone(), strategy, Arc::clone(&counters)).map_err(|error| failed(error.to_string()))?;
-        let writer = SnapshotWriter::new(device(true)?);
-        let (facts, directory) = (Arc::clone(&shared.facts), Arc::clone(&shared.directory));
-        let router = Router::new(id, facts, directory, Arc::clone(&counters), core, Peers::new(port));
-        Ok(Self {
-            id,
-            control: Arc::clone(&shared.control),
-            router,
-            outbox: Outbox::default(),
-            endpoint,
-            socket,
-            blocked: None,
-            send_buffer: Vec::with_capacity(64 << 10),
-            log,
-            log_fd,
-            appended: CommitSequence::default(),
-            durable: CommitSequence::default(),
-            pace: Pace::new(Instant::now()),
-            space_retry_at: Instant::now(),
-            snapshots: Snapshots::new(writer, &replayed, configuration.snapshot_log_bytes()),
-            idle,
-            clock,
-            counters,
-            gate: Gate::Open,
-            drain: Drain::No,
-        })
+        let snapshot_device = device()?;
+        let mut clock = Clock::new(Timestamp::EPOCH);
+        let parts = LoopParts { id, log, snapshot_device, socket, port, counters, partitions, replayed };
+        let shard = ShardLoop::assemble(parts, &shared.common, core_config, &clock.now())?;
+        Ok(Self { shard, log_fd, idle, clock })
     }
 }
 
@@ -330,7 +389,8 @@ fn log_options(configuration: &Configuration) -> LogOptions {
     }
 }
 
-fn endpoint_config(configuration: &Configuration) -> EndpointConfig {
+/// The settings of a node's sessions.
+pub fn endpoint_config(configuration: &Configuration) -> EndpointConfig {
     EndpointConfig {
         sessions_max: configuration.sessions_max(),
         mtu_bytes: configuration.mtu_bytes(),
