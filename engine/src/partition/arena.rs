@@ -21,6 +21,10 @@ const PARAMETER_BYTES: usize = 8;
 /// A revision that does not fit the byte in the head stands behind it.
 const LONG_REVISION_BYTES: usize = 4;
 const SHORT_REVISION_MAX: u32 = 255;
+const NAME_BYTES_MAX: usize = (1 << 8) - 1;
+const PAYLOAD_BYTES_MAX: usize = (1 << 22) - 1;
+/// In the year 4253.
+const CREATED_AT_MAX: u64 = (1 << 56) - 1;
 /// The front of an entry that is asked for ahead: its head, and most names and payloads whole.
 const PREFETCHED_BYTES: usize = 128;
 const UNIT_BYTES: usize = 4;
@@ -70,6 +74,19 @@ impl Entry<'_> {
         (HEAD_BYTES + revision + parameter + self.name.len() + self.payload.len()).next_multiple_of(UNIT_BYTES)
     }
 
+    /// The field that the layout has no room for, if there is one.
+    pub const fn misfit(&self) -> Option<&'static str> {
+        if self.name.len() > NAME_BYTES_MAX {
+            Some("name")
+        } else if self.payload.len() > PAYLOAD_BYTES_MAX {
+            Some("payload")
+        } else if self.created_at > CREATED_AT_MAX {
+            Some("created_at")
+        } else {
+            None
+        }
+    }
+
     const fn has_long_revision(&self) -> bool {
         self.revision > SHORT_REVISION_MAX
     }
@@ -84,8 +101,9 @@ impl Arena {
     /// Stores an entry and returns its handle.
     ///
     /// # Panics
-    /// If the arena is full: see [`Arena::has_room`].
+    /// If the arena is full (see [`Arena::has_room`]), or a field does not fit (see [`Entry::misfit`]).
     pub fn insert(&mut self, entry: &Entry<'_>) -> u32 {
+        assert_eq!(entry.misfit(), None, "fields are checked on submission, and the clock stands before the year 4253");
         let length = entry.bytes();
         let index = self.segment_for(length);
         let segment = &mut self.segments[index].bytes;
@@ -95,8 +113,6 @@ impl Arena {
             | u32::from(entry.parameter.is_some()) << 8
             | u32::from(entry.has_long_revision()) << 9
             | u32::try_from(entry.payload.len()).expect("payloads are bounded") << 10;
-        assert!(entry.name.len() < 256 && entry.payload.len() < 1 << 22, "lengths were checked on submission");
-        assert!(entry.created_at < 1 << 56, "the clock stands before the year 4253");
         let short_revision = if entry.has_long_revision() { 0 } else { entry.revision };
         segment.extend_from_slice(&entry.slot.to_le_bytes());
         segment.extend_from_slice(&meta.to_le_bytes());
@@ -260,7 +276,7 @@ fn read(bytes: &[u8]) -> Entry<'_> {
     Entry {
         slot: word(0),
         revision: long_revision.unwrap_or(u32::from(created.to_le_bytes()[7])),
-        created_at: created & ((1 << 56) - 1),
+        created_at: created & CREATED_AT_MAX,
         parameter,
         name: std::str::from_utf8(&bytes[name_at..payload_at]).expect("names are stored as they came, in UTF-8"),
         payload: &bytes[payload_at..payload_at + payload_bytes],

@@ -45,6 +45,13 @@ impl Idempotency {
         self.by_expiry.insert((submission.until, key));
     }
 
+    /// Remembers a submission that a snapshot holds, whenever it expires; false if the key is there already.
+    pub fn restore(&mut self, key: u128, submission: Submission) -> bool {
+        let is_new = self.submissions.insert(key, submission).is_none();
+        self.by_expiry.insert((submission.until, key));
+        is_new
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&u128, &Submission)> {
         self.submissions.iter()
     }

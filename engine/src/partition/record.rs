@@ -34,6 +34,8 @@ impl Flag {
     pub const QUEUED: Self = Self(1 << 5);
 }
 
+/// The flags that a snapshot holds.
+const DURABLE_FLAGS: u32 = Flag::ALIVE.0 | Flag::PAUSED.0 | Flag::TRIGGERED.0 | Flag::FINISHED.0 | Flag::REPORTED.0;
 const STATE_SHIFT: u32 = 8;
 const STATE_MASK: u32 = 0b1111 << STATE_SHIFT;
 const GENERATION_SHIFT: u32 = 12;
@@ -159,8 +161,19 @@ impl JobRecord {
         self.marks & !Flag::QUEUED.0
     }
 
-    /// Takes over marks from a snapshot.
-    pub const fn restore_marks(&mut self, marks: u32) {
-        self.marks = marks & !Flag::QUEUED.0;
+    /// Takes over marks from a snapshot; false, and nothing is taken over, if no record has such durable marks.
+    pub fn restore_marks(&mut self, marks: u32) -> bool {
+        let low = marks & ((1 << GENERATION_SHIFT) - 1);
+        let is_known = if marks & Flag::ALIVE.0 == 0 {
+            low == 0
+        } else {
+            let state = ExecutionState::from_number(((low & STATE_MASK) >> STATE_SHIFT) as u8);
+            let in_flight = matches!(state, Some(ExecutionState::Running | ExecutionState::Retrying));
+            low & !(STATE_MASK | DURABLE_FLAGS) == 0 && state.is_some() && !in_flight
+        };
+        if is_known {
+            self.marks = marks;
+        }
+        is_known
     }
 }

@@ -81,6 +81,10 @@ impl Workers {
         self.entries[usize::from(index)].uses -= 1;
     }
 
+    pub const fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (u16, &WorkerEntry)> {
         (0..).zip(&self.entries)
     }

@@ -6,14 +6,20 @@
 //! walk. So no step takes longer than its slice, and a change costs one copy of 48 bytes.
 //!
 //! Each chunk is an rkyv archive, little-endian, read in place after validation; a chunk of jobs carries its own tables of the rules
-//! and rhythms that its jobs share. Integrity of the bytes is the storage's business.
+//! and rhythms that its jobs share. Integrity of the bytes is the storage's business, but a checksum only says that they are as they were
+//! written: whatever the reader is given, it makes a partition that can go on, or an error. What it refuses is what the rest of the partition
+//! relies on and would otherwise end the process over, at the read or long after. It does not judge what is merely odd.
 
 mod image;
 mod read;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use read::SnapshotReader;
 pub(super) use walk::SnapshotWalk;
+
+use std::borrow::Cow;
 
 /// Version of the chunks' contents. The first chunk is the head, which begins with its variant's number and this, in every format.
 const FORMAT: u32 = 1;
@@ -48,6 +54,16 @@ pub enum SnapshotError {
         /// What is wrong.
         reason: String,
     },
+    /// A chunk can be read, but no partition can be as it says.
+    #[error("chunk {chunk} of the snapshot: `{field}` {problem}")]
+    Field {
+        /// Number of the chunk, from 0.
+        chunk: u32,
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: Cow<'static, str>,
+    },
     /// The snapshot is of another version.
     #[error("the snapshot has format {found}, this version reads {FORMAT}")]
     Format {
@@ -60,7 +76,7 @@ pub enum SnapshotError {
         /// Whose.
         found: u16,
     },
-    /// It ends early.
+    /// It ends early, or was read on behind a chunk that could not be read.
     #[error("the snapshot ends after {chunks} chunks without its last one")]
     Incomplete {
         /// How many chunks there were.

@@ -1,15 +1,19 @@
 //! Reading a snapshot.
+//!
+//! The order of the chunks carries meaning: workers come before what refers to them, and executions before their jobs, so that each reference
+//! is judged where it is read. Memory follows the bytes that are there: no length and no count in them reserves anything.
 
 use super::{
     FORMAT, FORMAT_MAX, SnapshotError,
     image::{
         ArchivedAttemptImage, ArchivedChunk, ArchivedExecutionImage, ArchivedPolicyImage, ArchivedSlotImage,
-        ArchivedSubmissionImage, ArchivedTimingImage,
+        ArchivedSubmissionImage, ArchivedTimingImage, ArchivedWorkerImage,
     },
 };
 use crate::{
+    hashing::Map,
     partition::{
-        Counters, Flag, JobRecord, NONE, Partition,
+        Counters, Flag, JobRecord, Partition,
         arena::Entry,
         execution::{Execution, Volatile},
         idempotency::Submission,
@@ -20,11 +24,38 @@ use crate::{
     shard::PartitionLimits,
 };
 use rkyv::rancor;
+use std::borrow::Cow;
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, TenantId, Timestamp, Token,
     event::AttemptEnd,
-    job::{Misfire, Overlap, Priority, RetryPolicy},
+    job::{JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    limits,
 };
+
+/// Most events, and most of anything that is counted: half of what the number holds, so that counting can go on.
+const COUNT_MAX: u64 = 1 << 63;
+/// Highest fire sequence and token: half of what a record holds, a firing per microsecond for four years.
+const SERIAL_MAX: u64 = 1 << 47;
+const REVISION_MAX: u32 = 1 << 31;
+/// The index of no worker, in an execution that waits for its next attempt.
+const NO_WORKER: u16 = u16::MAX;
+
+/// A field that no partition can have.
+struct Fault {
+    field: &'static str,
+    problem: Cow<'static, str>,
+}
+
+impl Fault {
+    const fn new(field: &'static str, problem: &'static str) -> Self {
+        Self { field, problem: Cow::Borrowed(problem) }
+    }
+}
+
+#[inline]
+const fn require(holds: bool, field: &'static str, problem: &'static str) -> Result<(), Fault> {
+    if holds { Ok(()) } else { Err(Fault::new(field, problem)) }
+}
 
 /// Rebuilds a partition from the chunks of a snapshot, in their order.
 #[derive(Debug)]
@@ -33,19 +64,51 @@ pub struct SnapshotReader {
     slot_count: u32,
     chunk_count: u32,
     digest: Option<u64>,
+    /// Where the executions are whose jobs are not read yet, by slot.
+    executions: Map<u32, u32>,
+    /// A chunk could not be read.
+    failed: bool,
 }
 
 impl SnapshotReader {
     /// Begins with nothing.
     pub fn new(id: PartitionId, limits: PartitionLimits) -> Self {
-        Self { partition: Partition::new(id, limits), slot_count: 0, chunk_count: 0, digest: None }
+        let partition = Partition::new(id, limits);
+        Self { partition, slot_count: 0, chunk_count: 0, digest: None, executions: Map::default(), failed: false }
     }
 
     /// Takes the next chunk in.
     ///
     /// # Errors
-    /// When the chunk cannot be read, is out of order, or belongs to another version or partition.
+    /// When the chunk cannot be read, is out of order, contradicts itself or those before it, or belongs to another version or partition.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let read = self.read(bytes);
+        self.failed |= read.is_err();
+        read
+    }
+
+    /// Ends the reading. With `verify` the digest of the restored state is computed and compared, which walks everything.
+    ///
+    /// # Errors
+    /// When the last chunk is missing or one could not be read, an execution has no job, or the digest differs.
+    pub fn finish(mut self, verify: bool) -> Result<Partition, SnapshotError> {
+        let complete = self.partition.table.slot_count() == self.slot_count && !self.failed;
+        let Some(expected) = self.digest.filter(|_| complete) else {
+            return Err(SnapshotError::Incomplete { chunks: self.chunk_count });
+        };
+        let chunk = self.chunk_count - 1;
+        require(self.executions.is_empty(), "executions.slot", "holds no job").map_err(|fault| fault.at(chunk))?;
+        self.partition.restore_finished();
+        if verify {
+            let found = self.partition.digest();
+            if found != expected {
+                return Err(SnapshotError::Digest { expected, found });
+            }
+        }
+        Ok(self.partition)
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let chunk = self.chunk_count;
         let malformed = |reason: String| SnapshotError::Malformed { chunk, reason };
         if chunk == 0 {
@@ -58,65 +121,46 @@ impl SnapshotReader {
             return Err(malformed("it is out of order".to_owned()));
         }
         self.chunk_count += 1;
-        match archived {
-            ArchivedChunk::Head { format, partition, sequence, slot_count, counters } => {
-                self.head(
-                    format.to_native(),
-                    partition.to_native(),
-                    sequence.to_native(),
-                    counters.map(|c| c.to_native()),
-                )?;
-                self.slot_count = slot_count.to_native();
-            }
-            ArchivedChunk::Jobs { policies, timings, slots } => {
-                self.jobs(policies, timings, slots)
-                    .ok_or_else(|| malformed("a job's fields are invalid".to_owned()))?;
-            }
-            ArchivedChunk::Executions(executions) => executions.iter().for_each(|image| self.execution(image)),
-            ArchivedChunk::Workers(workers) => {
-                for worker in workers.iter() {
-                    let instance = InstanceId(worker.instance.to_native());
-                    self.partition.workers.set(worker.index.to_native(), instance, &worker.name);
-                }
-            }
-            ArchivedChunk::Attempts { dead_letters, attempts } => {
-                for image in attempts.iter() {
-                    self.attempt(*dead_letters, image).ok_or_else(|| malformed("an attempt is invalid".to_owned()))?;
-                }
-            }
-            ArchivedChunk::Submissions(submissions) => submissions.iter().for_each(|image| self.submission(image)),
-            ArchivedChunk::End { digest } => self.digest = Some(digest.to_native()),
+        if let ArchivedChunk::Head { format, partition, .. } = archived {
+            self.judge_head(format.to_native(), partition.to_native())?;
         }
-        Ok(())
+        self.take(archived).map_err(|fault| fault.at(chunk))
     }
 
-    /// Ends the reading. With `verify` the digest of the restored state is computed and compared, which walks everything.
-    ///
-    /// # Errors
-    /// When the last chunk is missing, or the digest differs.
-    pub fn finish(mut self, verify: bool) -> Result<Partition, SnapshotError> {
-        let complete = self.partition.table.slot_count() == self.slot_count;
-        let Some(expected) = self.digest.filter(|_| complete) else {
-            return Err(SnapshotError::Incomplete { chunks: self.chunk_count });
-        };
-        self.link_executions();
-        self.partition.restore_finished();
-        if verify {
-            let found = self.partition.digest();
-            if found != expected {
-                return Err(SnapshotError::Digest { expected, found });
-            }
-        }
-        Ok(self.partition)
-    }
-
-    fn head(&mut self, format: u32, partition: u16, sequence: u64, counters: [u64; 8]) -> Result<(), SnapshotError> {
+    fn judge_head(&self, format: u32, partition: u16) -> Result<(), SnapshotError> {
         if format != FORMAT {
             return Err(SnapshotError::Format { found: format });
         }
         if partition != self.partition.id.0 {
             return Err(SnapshotError::OtherPartition { found: partition });
         }
+        Ok(())
+    }
+
+    fn take(&mut self, chunk: &ArchivedChunk) -> Result<(), Fault> {
+        match chunk {
+            ArchivedChunk::Head { sequence, slot_count, counters, .. } => {
+                self.slot_count = slot_count.to_native();
+                self.counts(sequence.to_native(), counters.map(|counter| counter.to_native()))
+            }
+            ArchivedChunk::Jobs { policies, timings, slots } => self.jobs(policies, timings, slots),
+            ArchivedChunk::Executions(executions) => executions.iter().try_for_each(|image| self.execution(image)),
+            ArchivedChunk::Workers(workers) => workers.iter().try_for_each(|image| self.worker(image)),
+            ArchivedChunk::Attempts { dead_letters, attempts } => {
+                attempts.iter().try_for_each(|image| self.attempt(*dead_letters, image))
+            }
+            ArchivedChunk::Submissions(submissions) => submissions.iter().try_for_each(|image| self.submission(image)),
+            ArchivedChunk::End { digest } => {
+                self.digest = Some(digest.to_native());
+                Ok(())
+            }
+        }
+    }
+
+    fn counts(&mut self, sequence: u64, counters: [u64; 8]) -> Result<(), Fault> {
+        require(sequence <= COUNT_MAX, "head.sequence", "leaves no room for further events")?;
+        let countable = counters.iter().all(|counter| *counter <= COUNT_MAX);
+        require(countable, "head.counters", "leave no room to count on")?;
         let [fired, succeeded, failed_attempts, cancelled, dead, skipped, misfired, triggered] = counters;
         self.partition.sequence = sequence;
         self.partition.counters =
@@ -129,29 +173,48 @@ impl SnapshotReader {
         policies: &[ArchivedPolicyImage],
         timings: &[ArchivedTimingImage],
         slots: &[ArchivedSlotImage],
-    ) -> Option<()> {
-        let policies: Vec<PolicyEntry> = policies.iter().map(policy_entry).collect::<Option<_>>()?;
-        let timings: Vec<Timing> = timings.iter().map(timing).collect();
-        for image in slots {
-            self.slot(image, &policies, &timings)?;
-        }
-        Some(())
+    ) -> Result<(), Fault> {
+        let policies: Vec<PolicyEntry> = policies.iter().map(policy_entry).collect::<Result<_, _>>()?;
+        let timings: Vec<Timing> = timings.iter().map(timing).collect::<Result<_, _>>()?;
+        slots.iter().try_for_each(|image| self.slot(image, &policies, &timings))
     }
 
-    fn slot(&mut self, image: &ArchivedSlotImage, policies: &[PolicyEntry], timings: &[Timing]) -> Option<()> {
-        let partition = &mut self.partition;
-        let slot = partition.table.slot_count();
+    fn slot(&mut self, image: &ArchivedSlotImage, policies: &[PolicyEntry], timings: &[Timing]) -> Result<(), Fault> {
+        let slot = self.partition.table.slot_count();
+        require(slot < self.slot_count, "jobs.slots", "go beyond the number that the head names")?;
         let mut record = JobRecord::default();
-        record.restore_marks(image.marks.to_native());
-        if image.job != record.is(Flag::ALIVE) {
-            return None;
-        }
+        require(record.restore_marks(image.marks.to_native()), "jobs.marks", "are no record's")?;
+        require(image.job == record.is(Flag::ALIVE), "jobs.job", "contradicts the marks")?;
         if !image.job {
-            partition.table.restore(record);
-            return Some(());
+            self.partition.table.restore(record);
+            return Ok(());
         }
-        let policy = policies.get(image.policy.to_native() as usize)?;
-        let timing = timings.get(image.timing.to_native() as usize)?;
+        let policy = policies.get(image.policy.to_native() as usize);
+        let policy = policy.ok_or(Fault::new("jobs.policy", "is not in the chunk"))?;
+        let timing = timings.get(image.timing.to_native() as usize);
+        let timing = timing.ok_or(Fault::new("jobs.timing", "is not in the chunk"))?;
+        let trigger = image.trigger.as_ref().map(|trigger| Timestamp::from_micros(trigger.to_native()));
+        require(trigger.is_some() == record.is(Flag::TRIGGERED), "jobs.trigger", "contradicts the marks")?;
+        let entry = self.entry(slot, image, policy.policy.tenant)?;
+        self.progress(slot, image, &mut record)?;
+        let partition = &mut self.partition;
+        record.policy = partition.policies.acquire(policy.clone());
+        record.schedule = partition.rhythms.acquire(Rhythm::new(timing.clone()));
+        record.data = partition.arena.insert(&entry);
+        partition.table.restore(record);
+        if let Some(trigger) = trigger {
+            partition.triggers.insert(slot, trigger);
+        }
+        let (table, arena, policies) = (&partition.table, &partition.arena, &partition.policies);
+        partition.names.insert(name_key(policy.policy.tenant, entry.name), slot, |slot| {
+            let record = table.record(slot);
+            name_key(policies.value(record.policy).policy.tenant, arena.entry(record.data).name)
+        });
+        Ok(())
+    }
+
+    /// The cold data of the job in `slot`.
+    fn entry<'a>(&self, slot: u32, image: &'a ArchivedSlotImage, tenant: TenantId) -> Result<Entry<'a>, Fault> {
         let entry = Entry {
             slot,
             revision: image.revision.to_native(),
@@ -160,26 +223,41 @@ impl SnapshotReader {
             name: &image.name,
             payload: &image.payload,
         };
-        record.next_fire_raw = image.next_fire_raw.to_native();
-        record.set_fire_sequence(image.fire_sequence.to_native());
-        record.set_token(Token(image.token.to_native()));
-        record.finished_secs = image.finished_secs.to_native();
-        record.policy = partition.policies.acquire(policy.clone());
-        record.schedule = partition.rhythms.acquire(Rhythm::new(timing.clone()));
-        record.data = partition.arena.insert(&entry);
-        partition.table.restore(record);
-        if let Some(trigger) = image.trigger.as_ref() {
-            partition.triggers.insert(slot, Timestamp::from_micros(trigger.to_native()));
+        require((1..=REVISION_MAX).contains(&entry.revision), "jobs.revision", "is out of range")?;
+        require(!entry.name.is_empty(), "jobs.name", "is empty")?;
+        if let Some(field) = entry.misfit() {
+            return Err(Fault::new(field, "is longer or later than a job's may be"));
         }
-        let (table, arena, policies) = (&partition.table, &partition.arena, &partition.policies);
-        partition.names.insert(name_key(policy.policy.tenant, entry.name), slot, |slot| {
-            let record = table.record(slot);
-            name_key(policies.value(record.policy).policy.tenant, arena.entry(record.data).name)
-        });
-        Some(())
+        require(self.partition.arena.has_room(), "jobs.payload", "is more than the arena takes")?;
+        let is_new = self.partition.slot_by_name(tenant, entry.name).is_none();
+        require(is_new, "jobs.name", "is another job's too")?;
+        Ok(entry)
     }
 
-    fn execution(&mut self, image: &ArchivedExecutionImage) {
+    /// How far the job in `slot` has come, and the execution of it that is in flight.
+    fn progress(&mut self, slot: u32, image: &ArchivedSlotImage, record: &mut JobRecord) -> Result<(), Fault> {
+        let (fire_sequence, token) = (image.fire_sequence.to_native(), image.token.to_native());
+        require(fire_sequence <= SERIAL_MAX, "jobs.fire_sequence", "leaves no room for further firings")?;
+        require(token <= SERIAL_MAX, "jobs.token", "leaves no room for further attempts")?;
+        record.next_fire_raw = image.next_fire_raw.to_native();
+        record.set_fire_sequence(fire_sequence);
+        record.set_token(Token(token));
+        record.finished_secs = image.finished_secs.to_native();
+        let execution = self.executions.remove(&slot);
+        if record.is(Flag::FINISHED) {
+            require(record.next_fire_raw != u64::MAX, "jobs.next_fire_raw", "of a finished job never comes")?;
+            require(!record.is(Flag::TRIGGERED), "jobs.marks", "are of a finished job that will fire")?;
+            require(execution.is_none(), "executions.slot", "holds a finished job")?;
+        }
+        if let Some(place) = execution {
+            require(fire_sequence > 0, "jobs.fire_sequence", "is 0, with an execution in flight")?;
+            require(token > 0, "jobs.token", "is 0, with an execution in flight")?;
+            record.execution = place;
+        }
+        Ok(())
+    }
+
+    fn execution(&mut self, image: &ArchivedExecutionImage) -> Result<(), Fault> {
         let execution = Execution {
             slot: image.slot.to_native(),
             attempt: image.attempt.to_native(),
@@ -192,23 +270,49 @@ impl SnapshotReader {
             retry_at: Timestamp::from_micros(image.retry_at.to_native()),
             volatile: Volatile::default(),
         };
-        if !execution.retrying {
-            self.partition.workers.acquire(execution.worker);
+        let Execution { slot, attempt, worker, retrying, .. } = execution;
+        require(slot < self.slot_count, "executions.slot", "lies beyond the table")?;
+        require(attempt < u16::MAX, "executions.attempt", "leaves no room for another")?;
+        if retrying {
+            require(worker == NO_WORKER, "executions.worker", "is named by an execution that waits")?;
+        } else {
+            require(attempt > 0, "executions.attempt", "is 0, and runs")?;
+            require(self.partition.workers.get(worker).is_some(), "executions.worker", "is not known")?;
+            self.partition.workers.acquire(worker);
         }
-        self.partition.executions.insert(execution);
+        let place = self.partition.executions.insert(execution);
+        let is_first = self.executions.insert(slot, place).is_none();
+        require(is_first, "executions.slot", "holds a job with another execution in flight")
     }
 
-    fn attempt(&mut self, dead_letters: bool, image: &ArchivedAttemptImage) -> Option<()> {
-        let end = AttemptEnd::from_bytes(&image.end).ok()?;
-        let (generation, retry_at) = (image.generation.to_native(), image.retry_at.to_native());
+    fn worker(&mut self, image: &ArchivedWorkerImage) -> Result<(), Fault> {
+        let index = image.index.to_native();
+        require(index != NO_WORKER, "workers.index", "is out of range")?;
+        let is_next = usize::from(index) == self.partition.workers.count();
+        require(is_next, "workers.index", "does not follow the one before")?;
+        self.partition.workers.set(index, InstanceId(image.instance.to_native()), &image.name);
+        Ok(())
+    }
+
+    fn attempt(&mut self, dead_letters: bool, image: &ArchivedAttemptImage) -> Result<(), Fault> {
+        let end = AttemptEnd::from_bytes(&image.end)
+            .map_err(|error| Fault { field: "attempts.end", problem: error.to_string().into() })?;
+        let generation = image.generation.to_native();
+        require(generation <= JobId::GENERATION_MAX, "attempts.generation", "is out of range")?;
+        require(end.slot < self.slot_count, "attempts.slot", "lies beyond the table")?;
+        require(self.partition.workers.get(end.worker).is_some(), "attempts.worker", "is not known")?;
         let texts = Texts { error: &image.error, output: &image.output, tenant: &image.tenant, name: &image.name };
-        let attempt = Attempt { end, generation, retry_at, dead: image.dead, texts };
+        require(texts.error.len() <= limits::OUTPUT_BYTES_MAX, "attempts.error", "is too long")?;
+        require(texts.output.len() <= limits::OUTPUT_BYTES_MAX, "attempts.output", "is too long")?;
+        require(texts.tenant.len() <= limits::TENANT_NAME_BYTES_MAX, "attempts.tenant", "is too long")?;
+        require(texts.name.len() <= limits::JOB_NAME_BYTES_MAX, "attempts.name", "is too long")?;
+        let attempt = Attempt { end, generation, retry_at: image.retry_at.to_native(), dead: image.dead, texts };
         let ring = if dead_letters { &mut self.partition.dead_letters } else { &mut self.partition.recent };
         ring.push(&attempt);
-        Some(())
+        Ok(())
     }
 
-    fn submission(&mut self, image: &ArchivedSubmissionImage) {
+    fn submission(&mut self, image: &ArchivedSubmissionImage) -> Result<(), Fault> {
         let submission = Submission {
             spec_hash: image.spec_hash.to_native(),
             job: JobId::from_raw(image.job.to_native()),
@@ -216,17 +320,14 @@ impl SnapshotReader {
             created: image.created,
             until: Timestamp::from_micros(image.until.to_native()),
         };
-        self.partition.idempotency.insert(image.key.to_native(), submission, Timestamp::EPOCH);
+        let is_new = self.partition.idempotency.restore(image.key.to_native(), submission);
+        require(is_new, "submissions.key", "is another submission's too")
     }
+}
 
-    /// Points the jobs to their executions, which came before them.
-    fn link_executions(&mut self) {
-        for place in 0..self.partition.executions.place_count() {
-            let slot = self.partition.executions.at(place).expect("a restored slab has no gaps").slot;
-            let record = self.partition.table.record_mut(slot);
-            assert_eq!(record.execution, NONE, "a job has one execution in flight");
-            record.execution = u32::try_from(place).expect("there are fewer executions than jobs");
-        }
+impl Fault {
+    fn at(self, chunk: u32) -> SnapshotError {
+        SnapshotError::Field { chunk, field: self.field, problem: self.problem }
     }
 }
 
@@ -237,13 +338,14 @@ fn refuse_newer(head: &[u8]) -> Result<(), SnapshotError> {
     if found > FORMAT && found <= FORMAT_MAX { Err(SnapshotError::Format { found }) } else { Ok(()) }
 }
 
-fn policy_entry(image: &ArchivedPolicyImage) -> Option<PolicyEntry> {
+fn policy_entry(image: &ArchivedPolicyImage) -> Result<PolicyEntry, Fault> {
+    const UNKNOWN: &str = "has no meaning";
     let policy = Policy {
         tenant: TenantId(image.tenant.to_native()),
         tenant_name: (&*image.tenant_name).into(),
         handler: (&*image.handler).into(),
         pool: (&*image.pool).into(),
-        priority: Priority::from_number(image.priority)?,
+        priority: Priority::from_number(image.priority).ok_or(Fault::new("policies.priority", UNKNOWN))?,
         retry: RetryPolicy {
             attempts_max: image.attempts_max.to_native(),
             initial_ms: image.initial_ms.to_native(),
@@ -253,18 +355,39 @@ fn policy_entry(image: &ArchivedPolicyImage) -> Option<PolicyEntry> {
         },
         start_to_close_ms: image.start_to_close_ms.to_native(),
         heartbeat_ms: image.heartbeat_ms.to_native(),
-        misfire: Misfire::from_number(image.misfire)?,
-        overlap: Overlap::from_number(image.overlap)?,
+        misfire: Misfire::from_number(image.misfire).ok_or(Fault::new("policies.misfire", UNKNOWN))?,
+        overlap: Overlap::from_number(image.overlap).ok_or(Fault::new("policies.overlap", UNKNOWN))?,
     };
-    Some(PolicyEntry { policy, pool: None })
+    let schedule = ScheduleSpec::Once { at: Timestamp::EPOCH };
+    let spec = JobSpec::new(&policy.tenant_name, "any", &policy.handler, schedule);
+    validate(&JobSpec { pool: &policy.pool, retry: policy.retry, ..spec })?;
+    Ok(PolicyEntry { policy, pool: None })
 }
 
-fn timing(image: &ArchivedTimingImage) -> Timing {
-    match image {
+fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
+    let (timing, schedule) = match image {
         ArchivedTimingImage::Cron { expression, zone } => {
-            Timing::Cron { expression: (&**expression).into(), zone: (&**zone).into() }
+            let timing = Timing::Cron { expression: (&**expression).into(), zone: (&**zone).into() };
+            (timing, ScheduleSpec::Cron { expression, zone })
         }
-        ArchivedTimingImage::Every { every_us } => Timing::Every { every_us: every_us.to_native() },
-        ArchivedTimingImage::Once => Timing::Once,
-    }
+        ArchivedTimingImage::Every { every_us } => {
+            let every_us = every_us.to_native();
+            (Timing::Every { every_us }, ScheduleSpec::Interval { every_us, anchor: Timestamp::EPOCH })
+        }
+        ArchivedTimingImage::Once => (Timing::Once, ScheduleSpec::Once { at: Timestamp::EPOCH }),
+    };
+    validate(&JobSpec::new("any", "any", "any", schedule))?;
+    Ok(timing)
+}
+
+/// Judges a definition as its submission was judged.
+fn validate(spec: &JobSpec<'_>) -> Result<(), Fault> {
+    spec.validate(limits::PAYLOAD_BYTES_MAX).map_err(|error| {
+        let field = match error {
+            JobSpecError::Length { field, .. } | JobSpecError::Range { field, .. } => field,
+            JobSpecError::ControlCharacter(field) | JobSpecError::Missing(field) => field,
+            _ => "definition",
+        };
+        Fault { field, problem: format!("is refused: {error}").into() }
+    })
 }

@@ -179,6 +179,6 @@ fn chunks<'a, T>(
 }
 
 /// Appends a chunk's archive to `out`.
-fn archive(chunk: &Chunk<'_>, out: Vec<u8>) -> Vec<u8> {
+pub(super) fn archive(chunk: &Chunk<'_>, out: Vec<u8>) -> Vec<u8> {
     to_bytes_in::<_, rancor::Error>(chunk, out).expect("serialising into memory cannot fail")
 }

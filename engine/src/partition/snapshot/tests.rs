@@ -1,0 +1,276 @@
+//! Tests of what the reader refuses: each changes one field of a snapshot that can be read.
+
+use super::{
+    FORMAT, SnapshotError, SnapshotReader,
+    image::{AttemptImage, Chunk, ExecutionImage, PolicyImage, SlotImage, SubmissionImage, TimingImage, WorkerImage},
+    walk::archive,
+};
+use crate::{partition::Partition, shard::PartitionLimits};
+use tickwheel_wire::{
+    JobId, PartitionId, Timestamp, Token,
+    event::{AttemptEnd, AttemptOutcome},
+    job::{Priority, RetryPolicy},
+};
+
+const ID: PartitionId = PartitionId(3);
+const ALIVE: u32 = 1;
+const TRIGGERED: u32 = 1 << 2;
+const FINISHED: u32 = 1 << 3;
+
+/// A snapshot of two jobs, the first with an execution in flight, and a free slot.
+struct Images {
+    sequence: u64,
+    slot_count: u32,
+    counters: [u64; 8],
+    workers: Vec<WorkerImage>,
+    executions: Vec<ExecutionImage>,
+    end: AttemptEnd,
+    attempt: AttemptImage<'static>,
+    submissions: Vec<SubmissionImage>,
+    policy: PolicyImage,
+    timing: TimingImage,
+    slots: Vec<SlotImage<'static>>,
+}
+
+impl Images {
+    fn new() -> Self {
+        let worker = WorkerImage { index: 0, instance: 7, name: "worker-7".to_owned() };
+        let slots = vec![slot("first", 2), slot("second", 0), SlotImage { marks: 4 << 12, job: false, ..slot("", 0) }];
+        Self {
+            sequence: 10,
+            slot_count: 3,
+            counters: [1; 8],
+            workers: vec![worker],
+            executions: vec![execution()],
+            end: end(),
+            attempt: attempt(),
+            submissions: vec![submission()],
+            policy: policy(),
+            timing: TimingImage::Every { every_us: 1_000_000 },
+            slots,
+        }
+    }
+
+    fn chunks(self) -> Vec<Chunk<'static>> {
+        let Self { sequence, slot_count, counters, workers, executions, end, attempt, submissions, .. } = self;
+        let attempts = vec![AttemptImage { end: end.to_bytes(), ..attempt }];
+        vec![
+            Chunk::Head { format: FORMAT, partition: ID.0, sequence, slot_count, counters },
+            Chunk::Workers(workers),
+            Chunk::Executions(executions),
+            Chunk::Attempts { dead_letters: false, attempts },
+            Chunk::Submissions(submissions),
+            Chunk::Jobs { policies: vec![self.policy], timings: vec![self.timing], slots: self.slots },
+            Chunk::End { digest: 0 },
+        ]
+    }
+}
+
+fn slot(name: &'static str, newest: u64) -> SlotImage<'static> {
+    SlotImage {
+        marks: ALIVE,
+        job: true,
+        next_fire_raw: 60_000_000,
+        fire_sequence: newest,
+        token: newest,
+        finished_secs: 30,
+        policy: 0,
+        timing: 0,
+        revision: 1,
+        created_at: 5,
+        parameter: None,
+        trigger: None,
+        name,
+        payload: b"payload",
+    }
+}
+
+fn execution() -> ExecutionImage {
+    ExecutionImage {
+        slot: 0,
+        attempt: 1,
+        worker: 0,
+        retrying: false,
+        cancel_requested: false,
+        triggered: false,
+        scheduled_at: 40_000_000,
+        dispatched_at: 40_000_001,
+        retry_at: u64::MAX,
+    }
+}
+
+fn end() -> AttemptEnd {
+    AttemptEnd {
+        outcome: AttemptOutcome::Succeeded,
+        attempt: 1,
+        slot: 0,
+        fire_sequence: 1,
+        worker: 0,
+        token: Token(1),
+        scheduled_at: Timestamp::from_secs(20),
+        delay_us: 1,
+        run_us: 1,
+        finished_at: Timestamp::from_secs(30),
+        reported: true,
+    }
+}
+
+fn attempt() -> AttemptImage<'static> {
+    let end = end().to_bytes();
+    AttemptImage { end, generation: 0, retry_at: 0, dead: false, error: "", output: b"42", tenant: "", name: "" }
+}
+
+fn submission() -> SubmissionImage {
+    SubmissionImage { key: 9, spec_hash: 1, job: JobId::new(ID, 0, 0).raw(), revision: 1, created: true, until: 1 }
+}
+
+fn policy() -> PolicyImage {
+    let retry = RetryPolicy::default();
+    PolicyImage {
+        tenant: 0,
+        tenant_name: "acme".to_owned(),
+        handler: "run".to_owned(),
+        pool: "standard".to_owned(),
+        priority: Priority::P1.number(),
+        misfire: 0,
+        overlap: 0,
+        attempts_max: retry.attempts_max,
+        initial_ms: retry.initial_ms,
+        multiplier_milli: retry.multiplier_milli,
+        delay_ms_max: retry.delay_ms_max,
+        jitter_percent: retry.jitter_percent,
+        start_to_close_ms: 0,
+        heartbeat_ms: 0,
+    }
+}
+
+fn read(chunks: &[Chunk<'_>]) -> Result<Partition, SnapshotError> {
+    let mut reader = SnapshotReader::new(ID, PartitionLimits::default());
+    for chunk in chunks {
+        reader.chunk(&archive(chunk, Vec::new()))?;
+    }
+    reader.finish(false)
+}
+
+/// The field that the reader names after `change`.
+fn refused(change: impl FnOnce(&mut Images)) -> &'static str {
+    let mut images = Images::new();
+    change(&mut images);
+    match read(&images.chunks()) {
+        Err(SnapshotError::Field { field, .. }) => field,
+        other => panic!("{:?}", other.map(|partition| partition.digest())),
+    }
+}
+
+#[test]
+fn what_was_changed_below_can_be_read_unchanged() {
+    let partition = read(&Images::new().chunks()).expect("it is valid");
+    assert_eq!((partition.job_count(), partition.execution_count(), partition.slot_count()), (2, 1, 3));
+    assert_eq!((partition.job_id(0), partition.slot(2).generation()), (JobId::new(ID, 0, 0), 4));
+}
+
+#[test]
+fn counts_that_leave_no_room_are_refused() {
+    assert_eq!(refused(|images| images.sequence = u64::MAX), "head.sequence");
+    assert_eq!(refused(|images| images.counters[6] = u64::MAX), "head.counters");
+    assert_eq!(refused(|images| images.slots[0].fire_sequence = 1 << 48), "jobs.fire_sequence");
+    assert_eq!(refused(|images| images.slots[0].fire_sequence = (1 << 48) - 1), "jobs.fire_sequence");
+    assert_eq!(refused(|images| images.slots[0].token = u64::MAX), "jobs.token");
+    assert_eq!(refused(|images| images.slots[0].revision = u32::MAX), "jobs.revision");
+    assert_eq!(refused(|images| images.executions[0].attempt = u16::MAX), "executions.attempt");
+}
+
+#[test]
+fn references_to_what_is_not_there_are_refused() {
+    assert_eq!(refused(|images| images.slots[1].policy = 1), "jobs.policy");
+    assert_eq!(refused(|images| images.slots[1].timing = 1), "jobs.timing");
+    assert_eq!(refused(|images| images.executions[0].worker = 1), "executions.worker");
+    assert_eq!(refused(|images| images.executions[0].slot = 3), "executions.slot");
+    assert_eq!(refused(|images| images.executions[0].slot = 2), "executions.slot");
+    assert_eq!(refused(|images| images.end.worker = 1), "attempts.worker");
+    assert_eq!(refused(|images| images.end.slot = 3), "attempts.slot");
+    assert_eq!(refused(|images| images.workers.clear()), "executions.worker");
+    assert_eq!(refused(|images| images.workers[0].index = 1), "workers.index");
+    assert_eq!(refused(|images| images.slot_count = 2), "jobs.slots");
+}
+
+#[test]
+fn what_is_there_twice_is_refused() {
+    assert_eq!(refused(|images| images.slots[1].name = "first"), "jobs.name");
+    assert_eq!(refused(|images| images.executions.push(execution())), "executions.slot");
+    assert_eq!(refused(|images| images.submissions.push(submission())), "submissions.key");
+    let again = || WorkerImage { index: 0, instance: 8, name: String::new() };
+    assert_eq!(refused(|images| images.workers.push(again())), "workers.index");
+}
+
+#[test]
+fn jobs_that_contradict_themselves_are_refused() {
+    assert_eq!(refused(|images| images.slots[1].marks = ALIVE | TRIGGERED), "jobs.trigger");
+    assert_eq!(refused(|images| images.slots[1].trigger = Some(1)), "jobs.trigger");
+    assert_eq!(refused(|images| images.slots[1].marks = 0), "jobs.job");
+    for marks in [ALIVE | 1 << 5, ALIVE | 1 << 6, ALIVE | 1 << 8, ALIVE | 15 << 8] {
+        assert_eq!(refused(|images| images.slots[1].marks = marks), "jobs.marks", "{marks:#x}");
+    }
+    assert_eq!(refused(|images| images.slots[2].marks |= FINISHED), "jobs.marks");
+    assert_eq!(refused(|images| images.slots[0].marks |= FINISHED), "executions.slot");
+    let never = |images: &mut Images| {
+        images.slots[1].marks |= FINISHED;
+        images.slots[1].next_fire_raw = u64::MAX;
+    };
+    assert_eq!(refused(never), "jobs.next_fire_raw");
+    let will_fire = |images: &mut Images| {
+        images.slots[1].marks |= FINISHED | TRIGGERED;
+        images.slots[1].trigger = Some(1);
+    };
+    assert_eq!(refused(will_fire), "jobs.marks");
+    assert_eq!(refused(|images| images.slots[0].token = 0), "jobs.token");
+    assert_eq!(refused(|images| images.slots[0].fire_sequence = 0), "jobs.fire_sequence");
+    assert_eq!(refused(|images| images.executions[0].attempt = 0), "executions.attempt");
+    assert_eq!(refused(|images| images.executions[0].retrying = true), "executions.worker");
+}
+
+#[test]
+fn what_no_submission_may_say_is_refused() {
+    static LONG: [u8; 1 << 22] = [0; 1 << 22];
+    assert_eq!(refused(|images| images.timing = TimingImage::Every { every_us: 0 }), "every_us");
+    let cron = |expression: &str| TimingImage::Cron { expression: expression.to_owned(), zone: "UTC".to_owned() };
+    assert_eq!(refused(|images| images.timing = cron("")), "cron");
+    assert_eq!(refused(|images| images.policy.attempts_max = 0), "attempts_max");
+    assert_eq!(refused(|images| images.policy.jitter_percent = 101), "jitter_percent");
+    assert_eq!(refused(|images| images.policy.handler = "x".repeat(129)), "handler");
+    assert_eq!(refused(|images| images.policy.tenant_name.clear()), "tenant");
+    assert_eq!(refused(|images| images.policy.priority = 3), "policies.priority");
+    assert_eq!(refused(|images| images.policy.misfire = 9), "policies.misfire");
+    assert_eq!(refused(|images| images.policy.overlap = 9), "policies.overlap");
+    assert_eq!(refused(|images| images.slots[1].name = ""), "jobs.name");
+    assert_eq!(refused(|images| images.slots[1].created_at = 1 << 56), "created_at");
+    assert_eq!(refused(|images| images.slots[1].payload = &LONG), "payload");
+    let long = std::str::from_utf8(&LONG).expect("ascii");
+    assert_eq!(refused(|images| images.slots[1].name = &long[..256]), "name");
+    assert_eq!(refused(|images| images.attempt.error = &long[..4_097]), "attempts.error");
+    assert_eq!(refused(|images| images.attempt.output = &LONG[..4_097]), "attempts.output");
+    assert_eq!(refused(|images| images.attempt.tenant = &long[..65]), "attempts.tenant");
+    assert_eq!(refused(|images| images.attempt.name = &long[..256]), "attempts.name");
+    assert_eq!(refused(|images| images.attempt.generation = 1 << 20), "attempts.generation");
+    assert_eq!(refused(|images| images.slots[0].revision = 0), "jobs.revision");
+}
+
+#[test]
+fn an_end_that_is_none_is_refused() {
+    let mut chunks = Images::new().chunks();
+    chunks[3] = Chunk::Attempts {
+        dead_letters: true,
+        attempts: vec![AttemptImage { end: [0xFF; AttemptEnd::BYTES], ..attempt() }],
+    };
+    assert!(matches!(read(&chunks), Err(SnapshotError::Field { chunk: 3, field: "attempts.end", .. })));
+}
+
+#[test]
+fn a_reader_that_has_refused_a_chunk_gives_no_partition() {
+    let mut reader = SnapshotReader::new(ID, PartitionLimits::default());
+    let mut chunks = Images::new().chunks();
+    chunks.insert(2, Chunk::Workers(vec![WorkerImage { index: 5, instance: 1, name: String::new() }]));
+    let refused = chunks.iter().filter(|chunk| reader.chunk(&archive(chunk, Vec::new())).is_err()).count();
+    assert_eq!(refused, 1);
+    assert!(matches!(reader.finish(false), Err(SnapshotError::Incomplete { chunks: 8 })));
+}
