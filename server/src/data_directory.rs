@@ -221,11 +221,52 @@ mod tests {
         assert!(matches!(open(directory.path(), ""), Err(Fatal::DataInUse { .. })));
     }
 
-    #[test]
-    fn a_newer_format_names_both_versions() {
+    /// `cluster.toml` as format 1 was released. A new format gets a new file beside it; this one is never rewritten.
+    const GOLDEN_1: &str = include_str!("../tests/golden/cluster-1.toml");
+
+    fn golden() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        fs::write(directory.path().join("cluster.toml"), "format = 7\nnews = true\n").expect("written");
-        let message = open(directory.path(), "").expect_err("refused").to_string();
-        assert!(message.contains("format 7") && message.contains("format 1"), "{message}");
+        let path = directory.path().join("cluster.toml");
+        fs::write(&path, GOLDEN_1).expect("written");
+        (directory, path)
+    }
+
+    #[test]
+    fn the_golden_file_of_format_1_is_read_and_left_as_it_was() {
+        let (directory, path) = golden();
+        let opened = open(directory.path(), "[node]\npartitions = 16\n").expect("opened");
+        assert_eq!(opened.cluster_id(), 0xF0E1_D2C3_B4A5_9687_7869_5A4B_3C2D_1E0F);
+        assert_eq!(opened.partitions().count(), 64);
+        assert_eq!(opened.tenants(), ["default", "acme", "umbrella"]);
+        assert_eq!(fs::read_to_string(path).expect("it is there"), GOLDEN_1);
+    }
+
+    #[test]
+    fn format_1_is_written_as_the_golden_file_has_it() {
+        let (directory, path) = golden();
+        drop(open(directory.path(), "[[tenant]]\nname = \"new\"\n").expect("opened"));
+        let expected = GOLDEN_1.replace("\"umbrella\"]", "\"umbrella\", \"new\"]");
+        assert_ne!(expected, GOLDEN_1);
+        assert_eq!(fs::read_to_string(path).expect("it is there"), expected);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_with_both_versions_and_left_as_it_was() {
+        let newer = GOLDEN_1.replace("format = 1\n", &format!("format = {}\n", FORMAT + 1));
+        // A newer version may have settings that this one does not know, and lack some that it wants.
+        for text in [newer.clone(), format!("{newer}news = true\n"), "format = 7\nnews = true\n".to_owned()] {
+            let (directory, path) = golden();
+            fs::write(&path, &text).expect("written");
+            let error = open(directory.path(), "[[tenant]]\nname = \"new\"\n").expect_err("refused");
+            let found = text.lines().find(|line| line.starts_with("format")).expect("a format").replace(" =", "");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "stored data: {}: {found} is newer than format {FORMAT} of this version; use the newer tickwheel",
+                    path.display()
+                )
+            );
+            assert_eq!(fs::read_to_string(path).expect("it is there"), text);
+        }
     }
 }
