@@ -2,9 +2,11 @@
 
 pub mod bystander;
 pub mod confine;
+pub mod disk;
 pub mod fuzz;
 pub mod peer;
 pub mod process;
+pub mod server;
 
 use anyhow::Context as _;
 use std::{path::Path, sync::Arc, time::Duration};

@@ -1,14 +1,17 @@
 //! Server and worker processes that tests start, kill and start again.
 
+use crate::PATIENCE;
 use anyhow::{Context as _, ensure};
 use std::{
     env,
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     net::UdpSocket,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// A process that ends with the value.
@@ -20,14 +23,66 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(program: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<Self> {
+        Self::start_with(program, arguments, Stdio::inherit())
+    }
+
+    /// Starts `program`; what it says of errors goes to the file `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_logged(program: &Path, arguments: &[impl AsRef<OsStr>], log: &Path) -> anyhow::Result<Self> {
+        Self::start_with(program, arguments, File::create(log)?.into())
+    }
+
+    fn start_with(program: &Path, arguments: &[impl AsRef<OsStr>], errors: Stdio) -> anyhow::Result<Self> {
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(errors)
             .env("TICKWHEEL_LOG", "warn")
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self(child))
+    }
+
+    /// Waits until it has ended by itself, [`PATIENCE`] at most.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(started.elapsed() < PATIENCE, "the process does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops it where it is (SIGSTOP), until [`Process::go_on`].
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.signal("STOP")
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn go_on(&mut self) -> anyhow::Result<()> {
+        self.signal("CONT")
+    }
+
+    fn signal(&mut self, name: &str) -> anyhow::Result<()> {
+        let ended = self.0.try_wait()?;
+        ensure!(ended.is_none(), "the process has ended by itself: {ended:?}");
+        let command = format!("kill -{name} {}", self.0.id());
+        ensure!(Command::new("sh").args(["-c", &command]).status()?.success(), "no signal {name}");
+        Ok(())
     }
 
     /// `kill -9`, and waits for the end.

@@ -1,7 +1,7 @@
 //! `kill -9`, again and again, against a ledger that is kept outside: what was acknowledged is there afterwards, nothing fires early,
 //! nothing that was completed runs again, tokens only grow.
 //!
-//! `TICKWHEEL_KILLS` sets the number of kills; 50 by default.
+//! `TICKWHEEL_KILLS` sets the number of kills; 50 by default. However many, they share the same number of submissions.
 
 use anyhow::{Context as _, ensure};
 use std::{
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -23,9 +23,12 @@ use tickwheel_tests::{
     credentials, data_directory,
     process::{Process, free_ports, server_binary},
 };
+use tokio::sync::watch;
 
 const SHARDS: u16 = 2;
 const INTERVAL_JOBS: usize = 20;
+/// Most one-shots over all kills: a server forgets ended ones beyond 65,536 per partition, and every start reads the others.
+const ONCE_MAX: u64 = 400_000;
 /// Longest wait for the last executions after the last kill.
 const SETTLE: Duration = Duration::from_secs(60);
 
@@ -135,15 +138,23 @@ fn now_us() -> u64 {
     u64::try_from(since.as_micros()).expect("it is before the year 586,000")
 }
 
-/// Submits interval jobs, then one-shots without end, and notes each acknowledgement.
-async fn submit(client: Client, ledger: Shared, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+/// How many one-shots may be submitted by now; `None` for no more at all.
+type Allowance = watch::Receiver<Option<u64>>;
+
+/// What the round `round` and those before it may submit together.
+fn allowance(round: u32) -> u64 {
+    ONCE_MAX / u64::from(kills()) * u64::from(round + 1)
+}
+
+/// Submits interval jobs, then one-shots as allowed, and notes each acknowledgement.
+async fn submit(client: Client, ledger: Shared, mut allowance: Allowance) -> anyhow::Result<()> {
     for index in 0..INTERVAL_JOBS {
         let job = JobBuilder::new(format!("interval-{index}")).handler("any").every(Duration::from_millis(50));
         client.submit(&job, SubmitMode::Upsert).await?;
         with(&ledger, |ledger| ledger.submitted.insert(format!("interval-{index}")));
     }
     let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while allowance.wait_for(|allowed| allowed.is_none_or(|count| number < count)).await?.is_some() {
         let names: Vec<String> = (0..8).map(|offset| format!("once-{}", number + offset)).collect();
         number += 8;
         let jobs: Vec<JobBuilder> = names
@@ -222,15 +233,16 @@ fn a_killed_server_loses_nothing_and_repeats_nothing() -> anyhow::Result<()> {
             })
             .build()?
             .start();
-        let stop = Arc::new(AtomicBool::new(false));
-        let submitting = tokio::spawn(submit(client.clone(), Arc::clone(&ledger), Arc::clone(&stop)));
+        let (allowed, receiver) = watch::channel(Some(allowance(0)));
+        let submitting = tokio::spawn(submit(client.clone(), Arc::clone(&ledger), receiver));
         for round in 0..kills() {
+            allowed.send_replace(Some(allowance(round)));
             random_moment(round).await;
             server.kill()?;
             server = scene.start_server()?;
             scene.client().await?.close().await;
         }
-        stop.store(true, Ordering::Relaxed);
+        allowed.send_replace(None);
         submitting.await??;
         wait_until_all_ran(&ledger).await?;
         check_all_there(&client, &ledger).await?;
@@ -281,15 +293,16 @@ fn executions_of_a_killed_worker_run_again_with_higher_tokens_and_never_after_su
             }
         });
         let ledger = Shared::default();
-        let stop = Arc::new(AtomicBool::new(false));
-        let submitting = tokio::spawn(submit(client.clone(), Arc::clone(&ledger), Arc::clone(&stop)));
+        let (allowed, receiver) = watch::channel(Some(allowance(0)));
+        let submitting = tokio::spawn(submit(client.clone(), Arc::clone(&ledger), receiver));
         let mut worker = scene.start_worker(&path)?;
         for round in 0..kills() {
+            allowed.send_replace(Some(allowance(round)));
             random_moment(round).await;
             worker.kill()?;
             worker = scene.start_worker(&path)?;
         }
-        stop.store(true, Ordering::Relaxed);
+        allowed.send_replace(None);
         submitting.await??;
         for index in 0..INTERVAL_JOBS {
             client.pause(&format!("interval-{index}")).await?;

@@ -23,9 +23,10 @@ use tickwheel_tests::{
     peer::Peer,
     process::server_binary,
     run,
+    server::check_succeeded,
 };
 use tickwheel_wire::frame::{
-    request::{ExecutionById, ExecutionState, ExecutionView, Submitted},
+    request::Submitted,
     work::{Completed, Dispatch, DispatchHead, Outcome, Verdict},
 };
 
@@ -312,19 +313,6 @@ async fn hold(node: &TestNode, data: &Path, count: u64) -> anyhow::Result<(Peer,
     Ok((worker, held))
 }
 
-async fn check_succeeded(admin: &mut Peer, attempts: &[DispatchHead]) -> anyhow::Result<()> {
-    for attempt in attempts {
-        let DispatchHead { job, fire_sequence, .. } = *attempt;
-        admin
-            .say(Lane::Control, &ExecutionById { request_id: 1, partition: job.partition(), job, fire_sequence })
-            .await?;
-        let message = admin.hear().await?;
-        let view: ExecutionView<'_> = message.decode()?;
-        ensure!(view.state == ExecutionState::Succeeded && view.output == b"held", "{view:?}");
-    }
-    Ok(())
-}
-
 #[test]
 fn a_disk_that_fills_up_refuses_what_is_new_takes_completions_and_recovers() -> anyhow::Result<()> {
     let scene = Scene::empty()?;
@@ -363,7 +351,9 @@ fn a_disk_that_fills_up_refuses_what_is_new_takes_completions_and_recovers() -> 
                 client.get(name).await.with_context(|| format!("{name} was acknowledged and is gone"))?;
             }
             let mut admin = Peer::open(node.connect_config(&data, "admin", 0)?).await?;
-            check_succeeded(&mut admin, &held).await?;
+            for attempt in &held {
+                check_succeeded(&mut admin, attempt, b"held").await?;
+            }
             client.close().await;
             Ok(())
         })?;

@@ -1,6 +1,6 @@
 //! The victim of the crash test: a worker that writes down what it starts and what it has finished, until it is killed.
 //!
-//! Arguments: address, data directory, ledger file. A line of the ledger is `start|end JOB SEQUENCE TOKEN`; each is one write, so a
+//! Arguments: address, data directory, ledger file, and if wanted after how many milliseconds of silence it gives a session up. A line of the ledger is `start|end JOB SEQUENCE TOKEN`; each is one write, so a
 //! kill cannot tear it.
 
 use anyhow::Context as _;
@@ -26,9 +26,14 @@ fn main() -> anyhow::Result<()> {
     let data = PathBuf::from(arguments.next().context("a data directory")?);
     let ledger =
         Arc::new(OpenOptions::new().append(true).create(true).open(arguments.next().context("a ledger file")?)?);
+    let mut config = ConnectConfig::new(address, credentials(&data, "worker")?);
+    if let Some(idle_ms) = arguments.next() {
+        config.idle_timeout = Duration::from_millis(idle_ms.parse()?);
+        config.keep_alive = config.idle_timeout / 4;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let worker = Worker::builder(ConnectConfig::new(address, credentials(&data, "worker")?))
+        let worker = Worker::builder(config)
             .pool("standard")
             .concurrency(32)
             .default_handler(move |attempt| {
