@@ -4,9 +4,8 @@
 //! next deadline: never a fixed poll, so an idle shard costs nothing. A sibling or the control plane wakes it through
 //! a [`ShardWaker`], which makes a system call only when the shard really sleeps.
 //!
-//! Invariants: no wake-up is lost. The sleeper publishes that it sleeps and *then* looks for work once more; the waker makes
-//! its work visible and *then* looks whether the shard sleeps; both put a sequentially consistent fence in between, so at
-//! least one of them sees the other (Dekker's argument). A wake-up may be spurious, and the caller looks for work after each.
+//! Invariants: no wake-up is lost, which is the business of `handshake.rs`. A wake-up may be spurious, and the caller looks for work
+//! after each.
 //!
 //! Deliberately absent: timers. There is one deadline, the nearest, and the caller knows it.
 
@@ -16,12 +15,12 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use super::{clock::since_origin, counters::ShardCounters, sys};
+use super::{clock::since_origin, counters::ShardCounters, handshake::Handshake, sys};
 
 /// Most descriptors, besides the wake-up one, that can end a sleep.
 pub const SOURCES_MAX: usize = sys::SOURCES_MAX - 1;
@@ -42,8 +41,8 @@ pub struct ShardWaker {
 #[derive(Debug)]
 #[repr(align(128))]
 struct SleepCell {
-    sleeping: AtomicBool,
-    /// Nanoseconds since the process's origin; meaningful while `sleeping`.
+    handshake: Handshake,
+    /// Nanoseconds since the process's origin; meaningful while the shard sleeps.
     deadline_ns: AtomicU64,
     eventfd: File,
 }
@@ -55,7 +54,7 @@ impl ShardWaker {
     /// When the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let cell = SleepCell {
-            sleeping: AtomicBool::new(false),
+            handshake: Handshake::new(),
             deadline_ns: AtomicU64::new(NO_DEADLINE),
             eventfd: sys::eventfd()?,
         };
@@ -66,8 +65,7 @@ impl ShardWaker {
     /// system call: none is made for a shard that runs, or that another waker has woken already.
     #[inline]
     pub fn wake(&self) -> bool {
-        fence(Ordering::SeqCst);
-        let wakes = self.cell.sleeping.load(Ordering::Relaxed) && self.cell.sleeping.swap(false, Ordering::SeqCst);
+        let wakes = self.cell.handshake.claim();
         if wakes {
             self.signal();
         }
@@ -86,12 +84,12 @@ impl ShardWaker {
 
     /// Whether the shard sleeps.
     pub(super) fn is_asleep(&self) -> bool {
-        self.cell.sleeping.load(Ordering::SeqCst)
+        self.cell.handshake.is_asleep()
     }
 
     /// When the shard promised to be awake again, since the process's origin; `None` while it runs, or sleeps without one.
     pub(super) fn sleeps_until(&self) -> Option<Duration> {
-        let sleeping = self.cell.sleeping.load(Ordering::SeqCst);
+        let sleeping = self.cell.handshake.is_asleep();
         let deadline_ns = self.cell.deadline_ns.load(Ordering::Relaxed);
         (sleeping && deadline_ns != NO_DEADLINE).then(|| Duration::from_nanos(deadline_ns))
     }
@@ -181,14 +179,9 @@ impl Idle {
         {
             return Rest::Spun;
         }
-        self.publish_sleep(deadline);
-        if has_work() {
-            self.waker.cell.sleeping.store(false, Ordering::SeqCst);
-            return Rest::Work;
-        }
-        let rest = self.sleep(until, sources);
-        // A waker that took the flag writes the eventfd sooner or later; what it leaves there makes one sleep short.
-        self.waker.cell.sleeping.store(false, Ordering::SeqCst);
+        self.publish_deadline(deadline);
+        let slept = self.waker.cell.handshake.sleep_unless(has_work, || self.sleep(until, sources));
+        let rest = slept.unwrap_or(Rest::Work);
         if rest == Rest::Woken {
             self.counters.wakes.add(1);
             self.take_signal();
@@ -197,12 +190,17 @@ impl Idle {
     }
 
     /// Tells wakers and the watchdog that the shard sleeps, until `deadline` at most.
+    #[cfg(test)]
     pub(super) fn publish_sleep(&self, deadline: Option<Instant>) {
+        self.publish_deadline(deadline);
+        self.waker.cell.handshake.publish();
+    }
+
+    /// Says how long the sleep will take at most that begins now.
+    fn publish_deadline(&self, deadline: Option<Instant>) {
         let deadline_ns = deadline
             .map_or(NO_DEADLINE, |deadline| u64::try_from(since_origin(deadline).as_nanos()).unwrap_or(NO_DEADLINE));
         self.waker.cell.deadline_ns.store(deadline_ns, Ordering::Relaxed);
-        self.waker.cell.sleeping.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
     }
 
     /// Blocks, whatever was published.

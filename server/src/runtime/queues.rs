@@ -7,12 +7,12 @@
 //! A sender calls [`Port::flush`] once per turn, after its sends: that is when sleeping receivers are woken, so a turn pays one fence
 //! per receiver instead of one per message. Deliberately absent: priorities and broadcast.
 
-use std::sync::Arc;
-
-use crossbeam_queue::ArrayQueue;
 use tickwheel_wire::ShardId;
 
-use super::idle::ShardWaker;
+use super::{
+    idle::ShardWaker,
+    sync::{Arc, ArrayQueue},
+};
 
 /// Most shards of one node: a bound on the memory of the queues.
 pub const SHARDS_MAX: usize = 64;
