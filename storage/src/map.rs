@@ -31,6 +31,8 @@ pub const MAP_VERSION: u32 = 1;
 pub const OPEN: u64 = u64::MAX;
 const MAGIC: [u8; 8] = *b"TWMAP\0\0\0";
 const CRC_BYTES: usize = 4;
+/// The next stream to give out is at most this: half of what the number holds, so that giving out can go on.
+const NEXT_STREAM_MAX: u64 = 1 << 63;
 /// Where the fields begin that depend on the version.
 const VERSION_END: usize = 12;
 /// Far above what any number of partitions and restarts makes.
@@ -152,7 +154,8 @@ impl PartitionMap {
         };
         let follows =
             |pair: &[Link]| pair[0].stream < pair[1].stream && pair[0].to.checked_add(1) == Some(pair[1].from);
-        self.streams.keys().all(|stream| stream.0 < self.next_stream)
+        self.next_stream <= NEXT_STREAM_MAX
+            && self.streams.keys().all(|stream| stream.0 < self.next_stream)
             && self.chains.iter().all(|chain| chain.iter().all(is_link_right) && chain.windows(2).all(follows))
     }
 
@@ -239,9 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn a_map_with_a_gap_is_inconsistent() {
+    fn a_map_with_a_gap_or_without_streams_to_give_out_is_inconsistent() {
         let mut map = sample();
         map.chains[1][1].from = 11;
         assert!(!map.is_consistent());
+        assert!(sample().is_consistent() && !PartitionMap { next_stream: u64::MAX, ..sample() }.is_consistent());
     }
 }

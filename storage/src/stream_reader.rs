@@ -15,17 +15,24 @@
 //! The rule's limit: when the last few commits were reported durable and the disk then loses one of exactly these, no later block
 //! exists to tell. An empty batch appended when the shard falls idle narrows that to the mark itself.
 //!
+//! What was read of the tail need not be durable: a process that was killed, or whose sync failed, leaves blocks behind that the disk
+//! still holds in its memory alone. Blocks above the last mark are therefore written once more before anything rests on them
+//! ([`make_durable`]); the same bytes at the same place do no harm wherever the power fails, and need no room.
+//!
 //! Blocks are recognised by a checksum that starts from the stream's secret salt, so a payload cannot pose as a later block.
 
 use crate::{
-    ALIGNMENT_BYTES, Damage, Device, RecoverError, align_up,
+    ALIGNMENT_BYTES, Damage, Device, Entry, RecoverError, align_up,
     block::{BlockHeader, HEADER_BYTES, Sections},
     layout,
     map::OPEN,
     segment::{BLOCKS_FROM, HeaderFault, SEGMENT_VERSION, SegmentHeader},
     window::Window,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
 use tickwheel_wire::StreamId;
 
 /// Where a stream ends.
@@ -42,8 +49,8 @@ pub struct StreamReader<'d, D> {
     stream: StreamId,
     /// The last block as the map knows it, or [`OPEN`].
     end: u64,
-    /// Indexes of the segments, without gaps.
-    segments: Vec<u64>,
+    /// Without gaps.
+    segments: Vec<SegmentFile>,
     window: Option<Window>,
     /// Header of the segment in the window.
     segment: Option<SegmentHeader>,
@@ -51,6 +58,25 @@ pub struct StreamReader<'d, D> {
     /// The block that was read last.
     last: Option<BlockHeader>,
     last_at: u64,
+    /// Blocks that no mark has called durable yet: as many as commits were in flight, and those of the last moments.
+    unsure: VecDeque<BlockPlace>,
+}
+
+/// Where a block lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockPlace {
+    sequence: u64,
+    /// Index of its segment.
+    segment: u64,
+    offset: u64,
+    length_bytes: usize,
+}
+
+/// A segment as the directory has it. Its header may promise more than there is.
+#[derive(Clone, Copy)]
+struct SegmentFile {
+    index: u64,
+    bytes: u64,
 }
 
 /// Where the next block should start.
@@ -66,7 +92,8 @@ impl<'d, D: Device> StreamReader<'d, D> {
     pub fn open(device: &'d mut D, stream: StreamId, end: u64) -> Result<Self, RecoverError> {
         let segments = list_segments(device, stream)?;
         let place = Place { segment: 0, offset: BLOCKS_FROM };
-        Ok(Self { device, stream, end, segments, window: None, segment: None, place, last: None, last_at: 0 })
+        let unsure = VecDeque::new();
+        Ok(Self { device, stream, end, segments, window: None, segment: None, place, last: None, last_at: 0, unsure })
     }
 
     /// Moves to the next block; `false` at the stream's end. Moves forward with each call, so it ends.
@@ -107,7 +134,12 @@ impl<'d, D: Device> StreamReader<'d, D> {
 
     /// Segment index and length in bytes up to which the stream is used; `None` if it has no block.
     pub fn used(&self) -> Option<(u64, u64)> {
-        self.last.map(|_| (self.segments[self.place.segment], self.place.offset))
+        self.last.map(|_| (self.segments[self.place.segment].index, self.place.offset))
+    }
+
+    /// The blocks that were read and that may not be durable.
+    pub fn unsure(&self) -> Vec<BlockPlace> {
+        self.unsure.iter().copied().collect()
     }
 
     pub fn close(self) {
@@ -119,13 +151,13 @@ impl<'d, D: Device> StreamReader<'d, D> {
     /// Whether the block to be read next is the first that trimming left. The log promises that it was durable, but its
     /// sequence is not known.
     fn has_lost_its_front(&self) -> bool {
-        self.last.is_none() && self.segments.first().is_some_and(|index| *index > 0)
+        self.last.is_none() && self.segments.first().is_some_and(|first| first.index > 0)
     }
 
     fn path(&self, segment: usize) -> PathBuf {
         self.segments
             .get(segment)
-            .map_or_else(|| layout::stream(self.stream), |index| layout::segment(self.stream, *index))
+            .map_or_else(|| layout::stream(self.stream), |file| layout::segment(self.stream, file.index))
     }
 
     fn accept(&mut self, place: Place, header: BlockHeader) -> Result<(), RecoverError> {
@@ -135,7 +167,14 @@ impl<'d, D: Device> StreamReader<'d, D> {
             let damage = Damage::Chain { sequence: header.sequence };
             return Err(RecoverError::damaged(self.path(place.segment), place.offset, damage));
         }
-        let offset = place.offset + align_up(header.length_bytes as usize) as u64;
+        // Every block goes out of the queue once at most.
+        while self.unsure.front().is_some_and(|block| block.sequence <= header.durable) {
+            self.unsure.pop_front();
+        }
+        let length_bytes = align_up(header.length_bytes as usize);
+        let segment = self.segments[place.segment].index;
+        self.unsure.push_back(BlockPlace { sequence: header.sequence, segment, offset: place.offset, length_bytes });
+        let offset = place.offset + length_bytes as u64;
         (self.last, self.last_at) = (Some(header), place.offset);
         self.place = Place { segment: place.segment, offset };
         Ok(())
@@ -147,13 +186,14 @@ impl<'d, D: Device> StreamReader<'d, D> {
             return Ok(None);
         }
         let segment = self.enter(place.segment)?;
+        let end = self.end_of(place.segment, &segment);
         let window = self.window.as_mut().expect("the segment was entered");
         let Some(header) = BlockHeader::peek(window.bytes(self.device, place.offset, HEADER_BYTES)?) else {
             return Ok(None);
         };
         let is_plausible = header.stream == self.stream
             && header.length_bytes <= segment.batch_bytes_max
-            && place.offset + u64::from(header.length_bytes) <= segment.segment_bytes;
+            && place.offset + u64::from(header.length_bytes) <= end;
         if !is_plausible {
             return Ok(None);
         }
@@ -177,7 +217,7 @@ impl<'d, D: Device> StreamReader<'d, D> {
         let decoded = SegmentHeader::decode(window.bytes(self.device, 0, ALIGNMENT_BYTES)?);
         let path = || window.path().to_owned();
         let header = match decoded {
-            Ok(header) if (header.stream, header.index) == (self.stream, self.segments[segment]) => header,
+            Ok(header) if (header.stream, header.index) == (self.stream, self.segments[segment].index) => header,
             Err(HeaderFault::Version(found)) => {
                 return Err(RecoverError::Version { path: path(), found, supported: SEGMENT_VERSION });
             }
@@ -185,6 +225,11 @@ impl<'d, D: Device> StreamReader<'d, D> {
         };
         self.segment = Some(header);
         Ok(header)
+    }
+
+    /// Where a segment ends whose header is this: a search goes no further than the file, and a block that does is none.
+    fn end_of(&self, segment: usize, header: &SegmentHeader) -> u64 {
+        header.segment_bytes.min(self.segments[segment].bytes)
     }
 
     /// Decides whether the block that is missing at `place` was torn by a crash or is damage. See the module.
@@ -222,7 +267,8 @@ impl<'d, D: Device> StreamReader<'d, D> {
         let mut mark = 0;
         let mut place = hole;
         while place.segment < self.segments.len() {
-            let segment_bytes = self.enter(place.segment)?.segment_bytes;
+            let header = self.enter(place.segment)?;
+            let end = self.end_of(place.segment, &header);
             let step = match self.intact_block(place)? {
                 Some(header) => {
                     mark = mark.max(header.durable);
@@ -231,7 +277,7 @@ impl<'d, D: Device> StreamReader<'d, D> {
                 None => ALIGNMENT_BYTES,
             };
             place.offset += step as u64;
-            if place.offset >= segment_bytes {
+            if place.offset >= end {
                 place = Place { segment: place.segment + 1, offset: BLOCKS_FROM };
             }
         }
@@ -239,21 +285,36 @@ impl<'d, D: Device> StreamReader<'d, D> {
     }
 }
 
-/// The indexes of a stream's segments. One that is missing in the middle is damage.
-fn list_segments(device: &mut impl Device, stream: StreamId) -> Result<Vec<u64>, RecoverError> {
-    let directory = layout::stream(stream);
-    let entries = device.list(&directory)?;
-    let mut indexes: Vec<u64> = entries.iter().filter_map(|entry| layout::number(&entry.name, ".log")).collect();
-    indexes.sort_unstable();
-    let Some(gap) = indexes.windows(2).find(|pair| pair[0] + 1 != pair[1]) else { return Ok(indexes) };
-    Err(RecoverError::damaged(layout::segment(stream, gap[0] + 1), 0, Damage::Missing))
+/// A stream's segments. One that is missing in the middle is damage.
+fn list_segments(device: &mut impl Device, stream: StreamId) -> Result<Vec<SegmentFile>, RecoverError> {
+    let entries = device.list(&layout::stream(stream))?;
+    let file = |entry: &Entry| Some(SegmentFile { index: layout::number(&entry.name, ".log")?, bytes: entry.bytes });
+    let mut segments: Vec<SegmentFile> = entries.iter().filter_map(file).collect();
+    segments.sort_unstable_by_key(|file| file.index);
+    let Some(gap) = segments.windows(2).find(|pair| pair[0].index + 1 != pair[1].index) else { return Ok(segments) };
+    Err(RecoverError::damaged(layout::segment(stream, gap[0].index + 1), 0, Damage::Missing))
+}
+
+/// Writes `blocks` of a stream once more, so that they are durable whatever became of them before. Blocks.
+pub fn make_durable(device: &mut impl Device, stream: StreamId, blocks: &[BlockPlace]) -> Result<(), RecoverError> {
+    for block in blocks {
+        let path = layout::segment(stream, block.segment);
+        let mut window = Window::open(device, path.clone())?;
+        let rewritten = window
+            .bytes(device, block.offset, block.length_bytes)
+            .map(<[u8]>::to_vec)
+            .and_then(|bytes| device.overwrite(&path, block.offset, &bytes));
+        window.close(device);
+        rewritten?;
+    }
+    Ok(())
 }
 
 /// Removes what lies behind the end of a closed stream: the rest of its last segment, all segments after it, and one that was
 /// never finished. `used` is as [`StreamReader::used`] said. Doing it again does no harm.
 pub fn cut(device: &mut impl Device, stream: StreamId, used: (u64, u64)) -> Result<(), RecoverError> {
-    for index in list_segments(device, stream)?.into_iter().rev().filter(|index| *index > used.0) {
-        device.remove(&layout::segment(stream, index))?;
+    for file in list_segments(device, stream)?.into_iter().rev().filter(|file| file.index > used.0) {
+        device.remove(&layout::segment(stream, file.index))?;
     }
     let directory = layout::stream(stream);
     for entry in device.list(&directory)?.into_iter().filter(|entry| layout::is_temporary(&entry.name)) {
