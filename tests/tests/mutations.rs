@@ -1,14 +1,14 @@
 //! Corpora and their mutations, through every entry point for arbitrary bytes ([`tickwheel_tests::fuzz`]).
 //!
 //! A corpus is the folder `tests/corpus/TARGET`; the frames of `docs/protocol-vectors.txt` belong to that of `frames`, the example
-//! of jobs to that of `jobs_file`, and the golden events of `engine` are that of `events`.
+//! of jobs to that of `jobs_file`, and the golden events and snapshots of `engine` are those of `events` and `snapshot`.
 //! Mutations come from a fixed seed, `TICKWHEEL_MUTATIONS` says how many of each target (20,000 by default); the seed and the number of one that
 //! fails are printed, and its bytes go to `target/mutation-TARGET`. What failed once becomes part of the corpus.
+//! `TICKWHEEL_WRITE_CORPUS=DIR` writes every corpus to `DIR/TARGET`, for coverage-guided fuzzing to begin with: docs/fuzzing.md.
 
 use std::{
-    env,
-    ffi::OsStr,
-    fs,
+    collections::BTreeSet,
+    env, fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -26,18 +26,9 @@ fn root() -> PathBuf {
 }
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = match target {
-        "events" => "engine/tests/golden".to_owned(),
-        other => format!("tests/corpus/{other}"),
-    };
-    let mut paths: Vec<_> = fs::read_dir(root().join(&folder))
-        .unwrap_or_else(|error| panic!("{folder}: {error}"))
-        .map(|entry| entry.expect("the folder can be read").path())
-        .filter(|path| folder.starts_with("tests") || path.file_name().is_some_and(|name| begins_with(name, target)))
-        .collect();
-    paths.sort();
-    let mut corpus: Vec<_> = paths.iter().map(|path| fs::read(path).expect("it can be read")).collect();
+    let mut corpus = folder(&format!("tests/corpus/{target}"), "");
     match target {
+        "events" | "snapshot" => corpus.extend(folder("engine/tests/golden", target)),
         "frames" => corpus.extend(vectors()),
         "jobs_file" => corpus.push(fs::read(root().join("examples/jobs.toml")).expect("the example is there")),
         _ => {}
@@ -46,8 +37,13 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     corpus
 }
 
-fn begins_with(name: &OsStr, target: &str) -> bool {
-    name.as_encoded_bytes().starts_with(target.as_bytes())
+/// The files of a folder whose names begin so, in the order of their names; none if there is no such folder.
+fn folder(folder: &str, prefix: &str) -> Vec<Vec<u8>> {
+    let Ok(entries) = fs::read_dir(root().join(folder)) else { return Vec::new() };
+    let begins = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    let paths = entries.map(|entry| entry.expect("the folder can be read").path()).filter(begins);
+    let paths: BTreeSet<_> = paths.collect();
+    paths.iter().map(|path| fs::read(path).expect("it can be read")).collect()
 }
 
 /// The frames of the protocol's document, and all of them behind one another.
@@ -135,6 +131,20 @@ fn run_named(name: &str) {
 }
 
 #[test]
+fn every_target_has_a_corpus_and_writes_it_when_asked() {
+    for (name, _) in TARGETS {
+        let corpus = corpus(name);
+        if let Some(folder) = env::var_os("TICKWHEEL_WRITE_CORPUS") {
+            let folder = Path::new(&folder).join(name);
+            fs::create_dir_all(&folder).expect("the folder can be made");
+            for (number, bytes) in corpus.iter().enumerate() {
+                fs::write(folder.join(format!("seed-{number}")), bytes).expect("the folder can be written");
+            }
+        }
+    }
+}
+
+#[test]
 fn frames_of_strangers_stop_no_core() {
     run_named("frames");
 }
@@ -157,4 +167,14 @@ fn any_text_is_a_jobs_file_or_an_error() {
 #[test]
 fn any_text_is_a_crontab_or_an_error() {
     run_named("crontab");
+}
+
+#[test]
+fn any_bytes_are_a_snapshot_that_a_core_can_go_on_from_or_an_error() {
+    run_named("snapshot");
+}
+
+#[test]
+fn a_changed_data_directory_gives_a_front_of_what_was_written_or_an_error() {
+    run_named("log");
 }

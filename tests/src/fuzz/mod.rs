@@ -3,6 +3,12 @@
 //! The bytes of corpora and mutations come from elsewhere. Invariants: no state is kept from one call to the next; equal bytes take the same
 //! way. Deliberately absent: anything that needs files, sockets or a clock.
 
+mod log;
+mod snapshot;
+
+pub use log::log;
+pub use snapshot::{chunks, snapshot};
+
 use std::{path::Path, sync::Arc, time::Duration};
 use tickwheel_engine::{
     partition::Partition,
@@ -23,8 +29,15 @@ use tickwheel_wire::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 5] =
-    [("frames", frames), ("events", events), ("cron", cron), ("jobs_file", jobs_file), ("crontab", crontab)];
+pub const TARGETS: [Target; 7] = [
+    ("frames", frames),
+    ("events", events),
+    ("cron", cron),
+    ("jobs_file", jobs_file),
+    ("crontab", crontab),
+    ("snapshot", snapshot),
+    ("log", log),
+];
 
 /// The sessions that the frames of [`frames`] come from.
 const ROLES: [Role; 3] = [Role::Client, Role::Worker, Role::Admin];

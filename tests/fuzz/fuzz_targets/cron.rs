@@ -1,0 +1,4 @@
+//! Cron expressions.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tickwheel_tests::fuzz::cron(bytes));

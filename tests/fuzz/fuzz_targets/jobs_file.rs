@@ -1,0 +1,4 @@
+//! Jobs files.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tickwheel_tests::fuzz::jobs_file(bytes));

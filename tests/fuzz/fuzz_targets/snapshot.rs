@@ -1,0 +1,4 @@
+//! A partition's snapshot.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tickwheel_tests::fuzz::snapshot(bytes));
