@@ -187,6 +187,13 @@ pub trait Device {
     /// When the system refuses.
     fn append(&mut self, file: FileId, bytes: &[u8]) -> Result<(), DeviceError>;
 
+    /// Blocks: writes `bytes` at `offset` over what the file at `path` holds there already, and makes them durable. Offset and length are
+    /// multiples of [`ALIGNMENT_BYTES`](crate::ALIGNMENT_BYTES), and the file does not grow.
+    ///
+    /// # Errors
+    /// When the system refuses; each byte of the range is then the old or the new one.
+    fn overwrite(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DeviceError>;
+
     /// Blocks: makes the file's contents durable, though not its name.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use crate::{
     layout,
     map::{Link, OPEN, PartitionMap},
     snapshot::{ReadFault, SnapshotReader},
-    stream_reader::{self, StreamEnd, StreamReader},
+    stream_reader::{self, BlockPlace, StreamEnd, StreamReader},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -114,10 +114,11 @@ pub struct ReplayedPartition {
     pub replayed_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct ScannedStream {
     end: StreamEnd,
     used: Option<(u64, u64)>,
+    unsure: Vec<BlockPlace>,
 }
 
 /// What a shard needs for [`Log::create`](crate::Log::create).
@@ -260,6 +261,7 @@ impl Recovered {
     ) -> Result<(Catalog, Vec<ShardStart>), RecoverError> {
         let mut map = self.map;
         let ends = partition_ends(replayed, map.chains.len());
+        make_durable(device, &map, replayed)?;
         let scanned = close_streams(&mut map, replayed, &ends);
         let mut covered: Vec<u64> = ends.iter().map(|end| end.snapshot_sequence).collect();
         for partition in set_aside {
@@ -281,12 +283,29 @@ fn partition_ends(replayed: &[Replayed], count: usize) -> Vec<ReplayedPartition>
     all.into_values().collect()
 }
 
+/// Makes durable what the replay has found and what may not be: the tails of the open streams, and the names of snapshots. From here
+/// on the map, and everything that is acknowledged, rests on them.
+fn make_durable(device: &mut impl Device, map: &PartitionMap, replayed: &[Replayed]) -> Result<(), RecoverError> {
+    let mut done = BTreeSet::new();
+    for stream in replayed.iter().flat_map(|shard| &shard.streams) {
+        let is_open = map.streams.get(&stream.end.stream) == Some(&OPEN);
+        if is_open && done.insert(stream.end.stream) {
+            stream_reader::make_durable(device, stream.end.stream, &stream.unsure)?;
+        }
+    }
+    let restored = replayed.iter().flat_map(|shard| &shard.partitions).filter(|end| end.snapshot_sequence > 0);
+    for end in restored {
+        device.sync_directory(&layout::snapshots(end.partition))?;
+    }
+    Ok(())
+}
+
 /// Writes down where the open streams and their links end.
 fn close_streams(map: &mut PartitionMap, replayed: &[Replayed], ends: &[ReplayedPartition]) -> Vec<ScannedStream> {
     let mut scanned: BTreeMap<StreamId, ScannedStream> = BTreeMap::new();
     for stream in replayed.iter().flat_map(|shard| &shard.streams) {
-        let known = *scanned.entry(stream.end.stream).or_insert(*stream);
-        assert_eq!(known, *stream, "all shards read the same stream to the same end");
+        let known = scanned.entry(stream.end.stream).or_insert_with(|| stream.clone());
+        assert_eq!(known, stream, "all shards read the same stream to the same end");
     }
     for (stream, last_block) in map.streams.iter_mut().filter(|(_, last_block)| **last_block == OPEN) {
         *last_block = scanned.get(stream).expect("an open stream was replayed").end.last_block;
@@ -500,7 +519,7 @@ impl<'m> Replay<'m> {
             }
         }
         let end = StreamEnd { stream, last_block: reader.last_block() };
-        self.replayed.streams.push(ScannedStream { end, used: reader.used() });
+        self.replayed.streams.push(ScannedStream { end, used: reader.used(), unsure: reader.unsure() });
         reader.close();
         Ok(self.check_links(stream)?)
     }

@@ -206,6 +206,16 @@ impl Device for StdFiles {
         })
     }
 
+    fn overwrite(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        let overwritten = self.at("overwrite", path, |path| {
+            let mut file = OpenOptions::new().write(true).open(path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        overwritten.map_err(|error| error.at(offset))
+    }
+
     fn sync(&mut self, file: FileId) -> Result<(), DeviceError> {
         self.with("sync", file, 0, |file| file.sync_all())
     }

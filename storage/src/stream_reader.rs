@@ -15,6 +15,10 @@
 //! The rule's limit: when the last few commits were reported durable and the disk then loses one of exactly these, no later block
 //! exists to tell. An empty batch appended when the shard falls idle narrows that to the mark itself.
 //!
+//! What was read of the tail need not be durable: a process that was killed, or whose sync failed, leaves blocks behind that the disk
+//! still holds in its memory alone. Blocks above the last mark are therefore written once more before anything rests on them
+//! ([`make_durable`]); the same bytes at the same place do no harm wherever the power fails, and need no room.
+//!
 //! Blocks are recognised by a checksum that starts from the stream's secret salt, so a payload cannot pose as a later block.
 
 use crate::{
@@ -25,7 +29,10 @@ use crate::{
     segment::{BLOCKS_FROM, HeaderFault, SEGMENT_VERSION, SegmentHeader},
     window::Window,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
 use tickwheel_wire::StreamId;
 
 /// Where a stream ends.
@@ -51,6 +58,18 @@ pub struct StreamReader<'d, D> {
     /// The block that was read last.
     last: Option<BlockHeader>,
     last_at: u64,
+    /// Blocks that no mark has called durable yet: as many as commits were in flight, and those of the last moments.
+    unsure: VecDeque<BlockPlace>,
+}
+
+/// Where a block lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockPlace {
+    sequence: u64,
+    /// Index of its segment.
+    segment: u64,
+    offset: u64,
+    length_bytes: usize,
 }
 
 /// A segment as the directory has it. Its header may promise more than there is.
@@ -73,7 +92,8 @@ impl<'d, D: Device> StreamReader<'d, D> {
     pub fn open(device: &'d mut D, stream: StreamId, end: u64) -> Result<Self, RecoverError> {
         let segments = list_segments(device, stream)?;
         let place = Place { segment: 0, offset: BLOCKS_FROM };
-        Ok(Self { device, stream, end, segments, window: None, segment: None, place, last: None, last_at: 0 })
+        let unsure = VecDeque::new();
+        Ok(Self { device, stream, end, segments, window: None, segment: None, place, last: None, last_at: 0, unsure })
     }
 
     /// Moves to the next block; `false` at the stream's end. Moves forward with each call, so it ends.
@@ -117,6 +137,11 @@ impl<'d, D: Device> StreamReader<'d, D> {
         self.last.map(|_| (self.segments[self.place.segment].index, self.place.offset))
     }
 
+    /// The blocks that were read and that may not be durable.
+    pub fn unsure(&self) -> Vec<BlockPlace> {
+        self.unsure.iter().copied().collect()
+    }
+
     pub fn close(self) {
         if let Some(window) = self.window {
             window.close(self.device);
@@ -142,7 +167,14 @@ impl<'d, D: Device> StreamReader<'d, D> {
             let damage = Damage::Chain { sequence: header.sequence };
             return Err(RecoverError::damaged(self.path(place.segment), place.offset, damage));
         }
-        let offset = place.offset + align_up(header.length_bytes as usize) as u64;
+        // Every block goes out of the queue once at most.
+        while self.unsure.front().is_some_and(|block| block.sequence <= header.durable) {
+            self.unsure.pop_front();
+        }
+        let length_bytes = align_up(header.length_bytes as usize);
+        let segment = self.segments[place.segment].index;
+        self.unsure.push_back(BlockPlace { sequence: header.sequence, segment, offset: place.offset, length_bytes });
+        let offset = place.offset + length_bytes as u64;
         (self.last, self.last_at) = (Some(header), place.offset);
         self.place = Place { segment: place.segment, offset };
         Ok(())
@@ -261,6 +293,21 @@ fn list_segments(device: &mut impl Device, stream: StreamId) -> Result<Vec<Segme
     segments.sort_unstable_by_key(|file| file.index);
     let Some(gap) = segments.windows(2).find(|pair| pair[0].index + 1 != pair[1].index) else { return Ok(segments) };
     Err(RecoverError::damaged(layout::segment(stream, gap[0].index + 1), 0, Damage::Missing))
+}
+
+/// Writes `blocks` of a stream once more, so that they are durable whatever became of them before. Blocks.
+pub fn make_durable(device: &mut impl Device, stream: StreamId, blocks: &[BlockPlace]) -> Result<(), RecoverError> {
+    for block in blocks {
+        let path = layout::segment(stream, block.segment);
+        let mut window = Window::open(device, path.clone())?;
+        let rewritten = window
+            .bytes(device, block.offset, block.length_bytes)
+            .map(<[u8]>::to_vec)
+            .and_then(|bytes| device.overwrite(&path, block.offset, &bytes));
+        window.close(device);
+        rewritten?;
+    }
+    Ok(())
 }
 
 /// Removes what lies behind the end of a closed stream: the rest of its last segment, all segments after it, and one that was

@@ -254,6 +254,10 @@ impl Device for RingDevice {
         self.look(path, |device| device.open(path))
     }
 
+    fn overwrite(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.change(path, |device| device.overwrite(path, offset, bytes))
+    }
+
     fn read_at(&mut self, file: FileId, offset: u64, buffer: &mut AlignedBuffer) -> Result<(), DeviceError> {
         self.look(Path::new(""), |device| device.read_at(file, offset, buffer))
     }

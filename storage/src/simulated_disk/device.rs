@@ -274,6 +274,11 @@ impl Device for SimulatedDevice {
         self.write("write", file, bytes.to_vec())
     }
 
+    fn overwrite(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        let write = Write { offset: usize::try_from(offset).expect("files are small"), bytes: bytes.to_vec() };
+        self.act("overwrite", path, |state| state.overwrite(path, write)).map_err(|error| error.at(offset))
+    }
+
     fn sync(&mut self, file: FileId) -> Result<(), DeviceError> {
         let (inode, path) = self.file(file);
         self.act("sync", path, |state| state.sync(inode))

@@ -150,6 +150,14 @@ impl State {
         self.finish_write(stepped, inode, path, write, Durability::Unsynced)
     }
 
+    /// Writes over what is there, durably.
+    pub fn overwrite(&mut self, path: &Path, write: Write) -> io::Result<()> {
+        let stepped = self.step();
+        self.check_on()?;
+        let inode = self.names.file(path).ok_or(io::ErrorKind::NotFound)?;
+        self.finish_write(stepped, inode, path, write, Durability::Synced)
+    }
+
     fn finish_write(
         &mut self,
         stepped: io::Result<()>,

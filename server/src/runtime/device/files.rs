@@ -111,6 +111,15 @@ impl Root {
             .map_err(|source| DeviceError::new("remove the directory", path, source))
     }
 
+    pub(super) fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        let overwrite = || {
+            let file = OpenOptions::new().write(true).open(self.resolve(path))?;
+            file.write_all_at(bytes, offset)?;
+            file.sync_all()
+        };
+        overwrite().map_err(|source| DeviceError::new("overwrite", path, source).at(offset))
+    }
+
     pub(super) fn truncate(&self, path: &Path, bytes: u64) -> Result<(), DeviceError> {
         let shorten = || {
             let file = OpenOptions::new().write(true).open(self.resolve(path))?;

@@ -250,6 +250,10 @@ impl Device for UringDevice {
         Ok(())
     }
 
+    fn overwrite(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.root.overwrite(path, offset, bytes)
+    }
+
     fn sync(&mut self, file: FileId) -> Result<(), DeviceError> {
         let open = self.file(file);
         open.file.sync_all().map_err(|source| DeviceError::new("sync", &*open.path, source))
