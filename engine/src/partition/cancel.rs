@@ -5,22 +5,22 @@
 //! One that waits, for its first attempt or another, ends at once. A firing that is due and not dispatched has the fire sequence
 //! after the job's newest.
 
-use super::{Flag, NONE, Partition, Turn, fire::Ready, low};
+use super::{Flag, NONE, Partition, Turn, execution::Execution, fire::Ready, low};
 use tickwheel_wire::{
-    FireSequence, JobId,
+    FireSequence, JobId, Timestamp,
     event::{Cancellation, Event},
     frame::request::ExecutionState,
 };
 
 /// What a cancellation led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Cancelled {
     /// The running attempt in this slot is to be told.
     Requested { slot: u32 },
     /// It was asked for before.
     Repeated { slot: u32 },
-    /// The execution has ended.
-    Ended { slot: u32 },
+    /// The execution has ended: this one, if there was an attempt of it, else one that was due at the time.
+    Ended { slot: u32, execution: Option<Execution>, due_at: Timestamp },
 }
 
 /// Why nothing is cancelled.
@@ -49,6 +49,8 @@ impl Partition {
             return Err(CancelError::UnknownExecution);
         }
         let (at, next_fire) = (turn.now.wall, record.next_fire());
+        let execution = in_flight.then(|| *self.executions.get(record.execution));
+        let mut due_at = next_fire;
         let mut cancellation = Cancellation { slot, fire_sequence: low(expected), at, next_fire, triggered: false };
         if in_flight {
             let execution = self.executions.get(record.execution);
@@ -62,12 +64,15 @@ impl Partition {
         } else {
             match self.ready(slot, at) {
                 Some(Ready::Scheduled) => cancellation.next_fire = self.progress(slot, turn).next,
-                Some(Ready::Triggered) => cancellation.triggered = true,
+                Some(Ready::Triggered) => {
+                    cancellation.triggered = true;
+                    due_at = self.triggers[&slot];
+                }
                 _ => return Err(CancelError::UnknownExecution),
             }
         }
         self.emit(turn.events, &Event::Cancelled(cancellation));
-        Ok(Cancelled::Ended { slot })
+        Ok(Cancelled::Ended { slot, execution, due_at })
     }
 
     pub(super) fn apply_cancel_requested(&mut self, cancellation: &Cancellation) {

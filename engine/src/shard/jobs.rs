@@ -3,6 +3,7 @@
 use super::{Effects, Gate, Origin, Refusal, Shard};
 use crate::partition::{
     CancelError, Cancelled, JobError,
+    execution::Execution,
     submit::{SubmitAnswer, SubmitError, SubmitRequest},
 };
 use std::time::Duration;
@@ -181,8 +182,8 @@ impl Shard {
         let cancelled = self.decide(id, effects, |partition, turn| partition.cancel(job, fire_sequence, turn));
         match cancelled.map_err(|error| denied_cancel(&error))? {
             Cancelled::Requested { slot } | Cancelled::Repeated { slot } => self.stop_gracefully(id, slot, effects),
-            Cancelled::Ended { slot } => {
-                self.after_cancelled(id, slot, effects);
+            Cancelled::Ended { slot, execution, due_at } => {
+                self.after_cancelled(id, slot, execution.as_ref(), due_at, effects);
                 self.arrange(id, slot, effects);
             }
         }
@@ -207,9 +208,16 @@ impl Shard {
         }
     }
 
-    fn after_cancelled(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+    fn after_cancelled(
+        &mut self,
+        id: PartitionId,
+        slot: u32,
+        execution: Option<&Execution>,
+        due_at: Timestamp,
+        effects: &mut Effects,
+    ) {
         if self.watch_count > 0 {
-            self.notify_cancelled(id, slot, effects);
+            self.notify_cancelled(id, slot, execution, due_at, effects);
         }
         self.expire_excess(id, effects);
     }

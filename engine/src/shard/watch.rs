@@ -3,6 +3,7 @@
 //! Watches are volatile: they end with their session, and with a notice when a session would get more in one turn than it may.
 
 use super::{Effects, Origin, Shard, jobs::Denial};
+use crate::partition::execution::Execution;
 use tickwheel_wire::{
     FireSequence, JobId, PartitionId, SessionRef, TenantId, Timestamp,
     frame::{
@@ -114,7 +115,14 @@ impl Shard {
     }
 
     /// Tells of an execution that was cancelled while no attempt ran.
-    pub(super) fn notify_cancelled(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+    pub(super) fn notify_cancelled(
+        &mut self,
+        id: PartitionId,
+        slot: u32,
+        execution: Option<&Execution>,
+        due_at: Timestamp,
+        effects: &mut Effects,
+    ) {
         let owned = self.owned(id);
         let Some(record) = owned.partition.job(slot).filter(|_| !owned.watches.is_empty()) else { return };
         let view = ExecutionView {
@@ -122,12 +130,12 @@ impl Shard {
             job: owned.partition.job_id(slot),
             fire_sequence: FireSequence(record.fire_sequence()),
             token: record.token(),
-            attempt: 0,
+            attempt: execution.map_or(0, |execution| execution.attempt),
             state: ExecutionState::Cancelled,
             cancel_requested: true,
             progress_permille: 0,
-            scheduled_at: self.now.wall,
-            dispatched_at: Timestamp::EPOCH,
+            scheduled_at: execution.map_or(due_at, |execution| execution.scheduled_at),
+            dispatched_at: execution.map_or(Timestamp::EPOCH, |execution| execution.dispatched_at),
             finished_at: self.now.wall,
             run_us: 0,
             tenant: &owned.partition.policy(record).tenant_name,
