@@ -183,7 +183,7 @@ impl Partition {
         let old = *self.change(slot);
         let tenant = self.policies.value(old.policy).policy.tenant;
         let entry = self.arena.entry(old.data);
-        let (revision, created_at) = (entry.revision + 1, Timestamp::from_micros(entry.created_at));
+        let (revision, created_at) = (entry.revision.saturating_add(1), Timestamp::from_micros(entry.created_at));
         self.define(slot, tenant, &spec, created_at, revision, replaced.at);
         self.retire(old.data, old.policy, old.schedule);
         let record = self.table.record_mut(slot);

@@ -7,7 +7,7 @@ mod log;
 mod snapshot;
 
 pub use log::log;
-pub use snapshot::{chunks, snapshot};
+pub use snapshot::snapshot;
 
 use std::{path::Path, sync::Arc, time::Duration};
 use tickwheel_engine::{

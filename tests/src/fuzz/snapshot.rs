@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 use tickwheel_engine::{
-    partition::{Partition, SnapshotReader, SnapshotStep},
+    partition::{Partition, SnapshotError, SnapshotReader, SnapshotStep},
     shard::{Directory, Effects, Identity, Input, PartitionLimits, Pool, Role, Shard, ShardConfig, Tenant},
 };
 use tickwheel_wire::{
@@ -20,12 +20,14 @@ const ID: PartitionId = PartitionId(0);
 const START_US: u64 = 1_800_000_066_000_000;
 /// How far time goes before each firing: past time-outs, a worker's absence, retention, and every schedule.
 const STEPS_S: [u64; 6] = [0, 1, 40, 3_700, 100_000, 40_000_000];
+/// What counts up and has a bound: what begins there has passed it after a firing.
+const BOUNDED: [&str; 5] = ["head.sequence", "head.counters", "jobs.fire_sequence", "jobs.token", "executions.attempt"];
 /// Jobs that something is done with.
 const JOBS_MAX: usize = 8;
 const PAGES_MAX: usize = 20;
 
 /// The chunks of a snapshot, each after its length as `u32`; the last may be cut.
-pub fn chunks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (length, behind) = rest.split_first_chunk()?;
@@ -42,30 +44,36 @@ pub fn chunks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// # Panics
 /// If a partition differs from its snapshot.
 pub fn snapshot(bytes: &[u8]) {
-    let Some(partition) = read(chunks(bytes), false) else { return };
-    let again = write(partition);
-    let digest = again.digest;
-    let partition = read(again.chunks.iter().map(Vec::as_slice), true).expect("a partition reads what it wrote");
-    assert_eq!(partition.digest(), digest, "a restored partition is the one that was written");
+    let Ok(partition) = read(chunks(bytes), false) else { return };
+    check(partition);
+    let partition = read(chunks(bytes), false).expect("what was read once can be read again");
     let mut node = Node::new(partition);
     for step_s in STEPS_S {
         node.fire(step_s);
         node.list();
         node.work();
     }
-    let partition = node.shard.release(ID);
-    let digest = partition.digest();
-    let again = write(partition);
-    let restored = read(again.chunks.iter().map(Vec::as_slice), true).expect("a partition reads what it wrote");
-    assert_eq!((restored.digest(), again.digest), (digest, digest), "a snapshot keeps all of the state");
+    check(node.shard.release(ID));
 }
 
-fn read<'b>(chunks: impl Iterator<Item = &'b [u8]>, verify: bool) -> Option<Partition> {
+/// Writes a partition and reads it again.
+fn check(partition: Partition) {
+    let expected = partition.digest();
+    let written = write(partition);
+    assert_eq!(written.digest, expected, "a snapshot describes its partition");
+    match read(written.chunks.iter().map(Vec::as_slice), true) {
+        Ok(restored) => assert_eq!(restored.digest(), expected, "a snapshot keeps all of the state"),
+        Err(SnapshotError::Field { field, .. }) if BOUNDED.contains(&field) => {}
+        Err(error) => panic!("a partition cannot read what it wrote: {error}"),
+    }
+}
+
+fn read<'b>(chunks: impl Iterator<Item = &'b [u8]>, verify: bool) -> Result<Partition, SnapshotError> {
     let mut reader = SnapshotReader::new(ID, PartitionLimits::default());
     for chunk in chunks {
-        reader.chunk(chunk).ok()?;
+        reader.chunk(chunk)?;
     }
-    reader.finish(verify).ok()
+    reader.finish(verify)
 }
 
 struct Written {

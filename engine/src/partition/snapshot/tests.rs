@@ -8,8 +8,8 @@ use super::{
 use crate::{partition::Partition, shard::PartitionLimits};
 use tickwheel_wire::{
     JobId, PartitionId, Timestamp, Token,
-    event::{AttemptEnd, AttemptOutcome},
-    job::{Priority, RetryPolicy},
+    event::{AttemptEnd, AttemptOutcome, Event, JobReplaced},
+    job::{JobSpec, Priority, RetryPolicy, ScheduleSpec},
 };
 
 const ID: PartitionId = PartitionId(3);
@@ -176,7 +176,6 @@ fn counts_that_leave_no_room_are_refused() {
     assert_eq!(refused(|images| images.slots[0].fire_sequence = 1 << 48), "jobs.fire_sequence");
     assert_eq!(refused(|images| images.slots[0].fire_sequence = (1 << 48) - 1), "jobs.fire_sequence");
     assert_eq!(refused(|images| images.slots[0].token = u64::MAX), "jobs.token");
-    assert_eq!(refused(|images| images.slots[0].revision = u32::MAX), "jobs.revision");
     assert_eq!(refused(|images| images.executions[0].attempt = u16::MAX), "executions.attempt");
 }
 
@@ -253,6 +252,20 @@ fn what_no_submission_may_say_is_refused() {
     assert_eq!(refused(|images| images.attempt.name = &long[..256]), "attempts.name");
     assert_eq!(refused(|images| images.attempt.generation = 1 << 20), "attempts.generation");
     assert_eq!(refused(|images| images.slots[0].revision = 0), "jobs.revision");
+}
+
+#[test]
+fn a_revision_that_cannot_grow_stays_as_it_is() {
+    let mut images = Images::new();
+    images.slots[1].revision = u32::MAX;
+    let mut partition = read(&images.chunks()).expect("it is valid");
+    let (at, mut spec) = (Timestamp::from_secs(60), Vec::new());
+    JobSpec::new("acme", "second", "run", ScheduleSpec::Once { at }).encode(&mut spec);
+    let until = Timestamp::EPOCH;
+    let replaced =
+        JobReplaced { slot: 1, at, next_fire: at, idempotency_key: 0, idempotency_until: until, spec: &spec };
+    partition.apply(&Event::JobReplaced(replaced));
+    assert_eq!(partition.revision(1), u32::MAX);
 }
 
 #[test]
