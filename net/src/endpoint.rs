@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
     time::Instant,
 };
-use tickwheel_wire::SessionId;
+use tickwheel_wire::{SessionId, planted::Mistake};
 
 use crate::{
     close::{Close, CloseCode, CloseReason},
@@ -616,6 +616,9 @@ impl Endpoint {
             Phase::Open => {
                 self.open_count -= 1;
                 self.stats.sessions_closed += 1;
+                if Mistake::EndNotAnnounced.is_made() && reason == CloseReason::TimedOut {
+                    return;
+                }
                 self.events.push_back(Event::Closed { session: id, reason });
             }
         }

@@ -23,7 +23,7 @@ use crate::{
     segment::{BLOCKS_FROM, SegmentHeader},
 };
 use std::{collections::VecDeque, sync::Arc};
-use tickwheel_wire::{PartitionCount, PartitionId, StreamId};
+use tickwheel_wire::{PartitionCount, PartitionId, StreamId, planted::Mistake};
 
 /// Buffers start at this size, so that the usual batches of a lightly loaded shard never make them grow.
 const BUFFER_BYTES_MIN: usize = 64 << 10;
@@ -346,7 +346,12 @@ impl<D: Device> Log<D> {
         let is_covered = |(partition, last): &(PartitionId, u64)| {
             self.partitions[usize::from(partition.0)].snapshot_sequence >= *last
         };
-        let is_removable = next.file.is_none() && oldest.last_sequences.iter().all(is_covered);
+        let all_covered = if Mistake::LogTrimmedTooFar.is_made() {
+            oldest.last_sequences.iter().any(is_covered)
+        } else {
+            oldest.last_sequences.iter().all(is_covered)
+        };
+        let is_removable = next.file.is_none() && all_covered;
         if self.removing.is_none() && is_removable {
             let path = layout::segment(self.stream, oldest.index);
             self.removing = Some(self.device.submit_task(Task::Remove { path }));
@@ -415,7 +420,8 @@ impl<D: Device> CommitLog for Log<D> {
         let segment = self.current.as_mut().expect("room was made");
         let offset = segment.offset;
         segment.offset += buffer.len() as u64;
-        let op = self.device.submit_write(segment.file, offset, buffer, Durability::Synced);
+        let durability = if Mistake::WriteNotSynced.is_made() { Durability::Unsynced } else { Durability::Synced };
+        let op = self.device.submit_write(segment.file, offset, buffer, durability);
         self.in_flight.push_back((op, false));
         Ok(CommitSequence(sequence))
     }
@@ -429,6 +435,13 @@ impl<D: Device> CommitLog for Log<D> {
             return Err(error.clone());
         }
         self.advance();
+        if Mistake::AcknowledgedBeforeSync.is_made() {
+            return Ok(CommitSequence(self.durable + self.in_flight.len() as u64));
+        }
+        if Mistake::AcknowledgedOutOfOrder.is_made() {
+            let newest_done = self.in_flight.iter().rposition(|(_, is_done)| *is_done);
+            return Ok(CommitSequence(self.durable + newest_done.map_or(0, |place| place as u64 + 1)));
+        }
         Ok(CommitSequence(self.durable))
     }
 }

@@ -31,7 +31,7 @@ use std::{
     convert::Infallible,
     path::{Path, PathBuf},
 };
-use tickwheel_wire::{PartitionCount, PartitionId, StreamId};
+use tickwheel_wire::{PartitionCount, PartitionId, StreamId, planted::Mistake};
 
 /// Takes what a replay finds. Any error ends the replay.
 pub trait ReplaySink {
@@ -197,6 +197,7 @@ impl Recovered {
         for stream in replay.needed_streams() {
             replay.scan(device, stream, sink)?;
         }
+        replay.check_rejected()?;
         Ok(replay.finish(partitions))
     }
 
@@ -289,7 +290,7 @@ fn make_durable(device: &mut impl Device, map: &PartitionMap, replayed: &[Replay
     let mut done = BTreeSet::new();
     for stream in replayed.iter().flat_map(|shard| &shard.streams) {
         let is_open = map.streams.get(&stream.end.stream) == Some(&OPEN);
-        if is_open && done.insert(stream.end.stream) {
+        if is_open && !Mistake::TailNotMadeDurable.is_made() && done.insert(stream.end.stream) {
             stream_reader::make_durable(device, stream.end.stream, &stream.unsure)?;
         }
     }
@@ -421,8 +422,8 @@ struct PartitionProgress {
     next_sequence: u64,
     snapshot_sequence: u64,
     replayed_bytes: u64,
-    /// The newest snapshot, if it is damaged.
-    rejected: Option<PathBuf>,
+    /// The newest snapshot and the event that it ends with, if it is damaged.
+    rejected: Option<(PathBuf, u64)>,
 }
 
 impl<'m> Replay<'m> {
@@ -450,7 +451,7 @@ impl<'m> Replay<'m> {
                 Err(ReadFault::Recover(RecoverError::Damaged { path, .. })) => {
                     sink.snapshot_discarded(partition).map_err(ReplayError::Sink)?;
                     self.replayed.damaged_snapshots.push(path.clone());
-                    rejected.get_or_insert(path);
+                    rejected.get_or_insert((path, sequence));
                 }
                 Err(ReadFault::Recover(error)) => return Err(error.into()),
                 Err(ReadFault::Sink(error)) => return Err(ReplayError::Sink(error)),
@@ -483,7 +484,7 @@ impl<'m> Replay<'m> {
     ) -> RecoverError {
         let expected = state.next_sequence;
         match &state.rejected {
-            Some(newest) => RecoverError::NoSnapshot { partition, newest: newest.clone(), needed: expected },
+            Some((newest, _)) => RecoverError::NoSnapshot { partition, newest: newest.clone(), needed: expected },
             None => RecoverError::damaged(path, offset, Damage::Gap { partition, expected, found }),
         }
     }
@@ -558,6 +559,20 @@ impl<'m> Replay<'m> {
             if let Some(link) = link.filter(|link| link.to >= state.next_sequence) {
                 let damage = Damage::Short { partition, expected: link.to };
                 return Err(RecoverError::damaged(layout::stream(stream), 0, damage));
+            }
+        }
+        Ok(())
+    }
+
+    /// A damaged snapshot still tells by its name how far its partition had come: what the log no longer holds may have been in it alone.
+    fn check_rejected(&self) -> Result<(), RecoverError> {
+        for (partition, state) in (0u16..).map(PartitionId).zip(&self.states) {
+            let Some(state) = state.as_ref().filter(|_| !Mistake::SnapshotLossUnnoticed.is_made()) else { continue };
+            if let Some((newest, sequence)) = &state.rejected
+                && state.next_sequence <= *sequence
+            {
+                let (newest, needed) = (newest.clone(), state.next_sequence);
+                return Err(RecoverError::NoSnapshot { partition, newest, needed });
             }
         }
         Ok(())

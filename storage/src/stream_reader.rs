@@ -33,7 +33,7 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
 };
-use tickwheel_wire::StreamId;
+use tickwheel_wire::{StreamId, planted::Mistake};
 
 /// Where a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +237,9 @@ impl<'d, D: Device> StreamReader<'d, D> {
         let hole = self.place;
         let sequence = self.last_block() + 1;
         let is_trimmed = self.has_lost_its_front();
-        let is_damage = self.end != OPEN || is_trimmed || self.durable_mark_behind(hole)? >= sequence;
+        let is_durable = self.durable_mark_behind(hole)? >= sequence && !Mistake::DamageTakenForTornTail.is_made();
+        let is_torn = Mistake::TornTailTakenForDamage.is_made() && !self.is_blank(hole)?;
+        let is_damage = self.end != OPEN || is_trimmed || is_durable || is_torn;
         if is_damage {
             let sequence = if is_trimmed { 0 } else { sequence };
             let place = self.missing_from(hole)?;

@@ -7,6 +7,7 @@ pub mod fuzz;
 pub mod peer;
 pub mod process;
 pub mod server;
+pub mod sim;
 
 use anyhow::Context as _;
 use std::{path::Path, sync::Arc, time::Duration};

@@ -12,6 +12,7 @@ mod id;
 pub mod job;
 pub mod layout;
 pub mod limits;
+pub mod planted;
 mod time;
 
 pub use codec::{DecodeError, Reader, Writer};

@@ -17,6 +17,7 @@ use tickwheel_wire::{
     event::{AttemptEnd, AttemptOutcome, Event, Failure},
     frame::{request::ExecutionState, work::Outcome},
     limits::OUTPUT_BYTES_MAX,
+    planted::Mistake,
 };
 
 /// What a worker says about an attempt.
@@ -91,10 +92,14 @@ impl Partition {
     #[inline]
     pub(crate) fn is_running(&self, slot: u32, token: Token, instance: InstanceId) -> bool {
         let record = self.table.record(slot);
-        if record.execution == NONE || record.token() != token {
+        let is_previous = Mistake::PreviousAttemptCompletes.is_made() && record.token().0 == token.0 + 1;
+        if record.execution == NONE || (record.token() != token && !is_previous) {
             return false;
         }
         let execution = self.executions.get(record.execution);
+        if Mistake::AnyWorkerCompletes.is_made() {
+            return !execution.retrying;
+        }
         !execution.retrying && self.workers.entry(execution.worker).instance == instance
     }
 
@@ -179,12 +184,15 @@ impl Partition {
         execution.retry_at = retry_at;
         execution.worker = u16::MAX;
         execution.volatile = Default::default();
-        if end.outcome == AttemptOutcome::Undelivered {
+        if end.outcome == AttemptOutcome::Undelivered || Mistake::FailedAttemptNotCounted.is_made() {
             execution.attempt -= 1;
         } else {
             self.counters.failed_attempts += 1;
         }
         self.workers.release(end.worker);
+        if Mistake::TokenReused.is_made() && end.outcome == AttemptOutcome::Undelivered {
+            self.change(end.slot).set_token(Token(end.token.0 - 1));
+        }
     }
 
     pub(super) fn apply_dead_lettered(&mut self, end: &AttemptEnd, failure: &Failure<'_>) {

@@ -14,6 +14,7 @@ use super::{
 use tickwheel_wire::{
     FireSequence, InstanceId, Timestamp, Token,
     event::{Dispatched, Event, Missed, WorkerSeen},
+    planted::Mistake,
 };
 
 /// An attempt that was given out.
@@ -77,7 +78,7 @@ impl Partition {
             Ready::Scheduled => {
                 fire_sequence += 1;
                 progress = self.progress(slot, turn);
-                if progress.missed > 0 {
+                if progress.missed > 0 && !Mistake::MissedNotCounted.is_made() {
                     let next_fire = self.table.record(slot).next_fire();
                     self.emit(turn.events, &Event::Misfired(Missed { slot, count: progress.missed, next_fire }));
                 }

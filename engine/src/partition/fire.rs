@@ -1,9 +1,11 @@
 //! What a job is waiting for, and the firings that come due while it cannot take them.
 
 use super::{Flag, NONE, Partition, Turn, policy::Progress};
+use std::time::Duration;
 use tickwheel_wire::{
     Now, Timestamp,
     event::{Event, Missed},
+    planted::Mistake,
 };
 
 /// How a job stands at a moment.
@@ -34,7 +36,8 @@ impl Partition {
     #[inline]
     pub(crate) fn outlook(&self, slot: u32, now: Now) -> Outlook {
         let Some(record) = self.table.alive(slot) else { return Outlook::Gone };
-        let next_fire = if record.is(Flag::PAUSED) { Timestamp::MAX } else { record.next_fire() };
+        let is_paused = record.is(Flag::PAUSED) && !Mistake::PausedJobFires.is_made();
+        let next_fire = if is_paused { Timestamp::MAX } else { record.next_fire() };
         if record.execution == NONE {
             if next_fire <= now.wall || record.is(Flag::TRIGGERED) {
                 return Outlook::Ready;
@@ -48,6 +51,12 @@ impl Partition {
         if execution.retrying {
             let due = execution.retry_at <= now.wall;
             return if due { Outlook::Ready } else { Outlook::Wait(next_fire.min(execution.retry_at)) };
+        }
+        if Mistake::TimeoutCountsWallTime.is_made() {
+            let limit = Duration::from_millis(self.policy(record).start_to_close_ms.into());
+            if now.wall.saturating_since(execution.dispatched_at) >= limit {
+                return Outlook::Overdue;
+            }
         }
         let limits = execution.volatile.deadline.into_iter().chain(execution.volatile.heartbeat_deadline);
         match limits.min() {
@@ -65,7 +74,7 @@ impl Partition {
             let execution = self.executions.get(record.execution);
             return (execution.retrying && execution.retry_at <= now).then_some(Ready::Retry);
         }
-        if !record.is(Flag::PAUSED) && record.next_fire() <= now {
+        if (!record.is(Flag::PAUSED) || Mistake::PausedJobFires.is_made()) && record.next_fire() <= now {
             return Some(Ready::Scheduled);
         }
         record.is(Flag::TRIGGERED).then_some(Ready::Triggered)

@@ -71,7 +71,9 @@ use record::{Flag, JobRecord, NONE};
 use snapshot::SnapshotWalk;
 use std::collections::{BTreeMap, VecDeque};
 use table::Table;
-use tickwheel_wire::{DecodeError, JobId, Now, PartitionId, Reader, TenantId, Timestamp, event::Event};
+use tickwheel_wire::{
+    DecodeError, JobId, Now, PartitionId, Reader, TenantId, Timestamp, event::Event, planted::Mistake,
+};
 use workers::Workers;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -284,7 +286,9 @@ impl Partition {
     /// The job's record, for a durable change: a snapshot in progress keeps the record as it was.
     #[inline]
     fn change(&mut self, slot: u32) -> &mut JobRecord {
-        if let Some(walk) = &mut self.snapshot {
+        if let Some(walk) = &mut self.snapshot
+            && !Mistake::SnapshotSeesLaterChanges.is_made()
+        {
             walk.keep(slot, &self.table);
         }
         self.table.record_mut(slot)

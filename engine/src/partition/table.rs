@@ -4,7 +4,7 @@
 //! of the free list is layout, not state.
 
 use super::record::{Flag, JobRecord, NONE};
-use tickwheel_wire::JobId;
+use tickwheel_wire::{JobId, planted::Mistake};
 
 /// Slots per chunk: 24 KiB.
 pub(crate) const CHUNK_SLOTS: usize = 512;
@@ -61,7 +61,8 @@ impl Table {
 
     /// The generation that the next job in `slot` gets.
     pub fn next_generation(&self, slot: u32) -> u32 {
-        if slot == self.slot_count { 0 } else { self.record(slot).generation() + 1 }
+        let step = u32::from(!Mistake::IdentityReused.is_made());
+        if slot == self.slot_count { 0 } else { self.record(slot).generation() + step }
     }
 
     /// Takes `slot`, a free one or the one behind the end, and returns its record, reset but for the queued mark.

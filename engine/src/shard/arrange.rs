@@ -14,7 +14,7 @@ use crate::{
     wheel::Armed,
 };
 use std::time::Duration;
-use tickwheel_wire::{Now, PartitionId, Timestamp};
+use tickwheel_wire::{Now, PartitionId, Timestamp, planted::Mistake};
 
 /// When a job is looked at again that the full ready queue did not take.
 const QUEUE_FULL_RETRY: Duration = Duration::from_millis(100);
@@ -103,7 +103,13 @@ impl Shard {
 
     #[inline]
     fn arm(&mut self, id: PartitionId, slot: u32, at: Timestamp) {
+        let is_lost = Mistake::RearmedEntryLost.is_made()
+            && self.owned(id).partition.slot(slot).armed != Armed::NONE
+            && at.as_micros().is_multiple_of(16);
         self.disarm(id, slot);
+        if is_lost {
+            return;
+        }
         if !at.is_never() {
             let armed = self.wheel.insert(at, key_of(id, slot));
             self.wheel_changes += 1;

@@ -18,6 +18,7 @@ use tickwheel_wire::{
     job::{JobSpec, JobSpecError},
     limits::IDEMPOTENCY_KEY_BYTES_MAX,
     name_hash, partition_of,
+    planted::Mistake,
 };
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -149,7 +150,9 @@ impl Shard {
                 triggered.map_err(|error: JobError| Denial::new(RefusalCode::OverlapSkipped, error.to_string()))?;
             }
         }
-        self.arrange(id, slot, effects);
+        if !(Mistake::ResumedJobNotArmed.is_made() && request.verb == JobVerb::Resume) {
+            self.arrange(id, slot, effects);
+        }
         let next_fire = self.owned(id).partition.slot(slot).next_fire();
         Ok(Done { request_id: request.request_id, job, next_fire })
     }

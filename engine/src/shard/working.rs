@@ -13,9 +13,10 @@ use tickwheel_wire::{
         session::RefusalCode,
         work::{
             Attach, Attached, CancelAttempt, CancelReason, Capacity as CapacityFrame, Complete, Completed, Heartbeat,
-            Reattach, Reattached, Verdict,
+            Outcome, Reattach, Reattached, Verdict,
         },
     },
+    planted::Mistake,
 };
 
 /// Most executions that one worker may hold.
@@ -203,7 +204,9 @@ impl Shard {
             Ok(None) => Verdict::Accepted,
             Ok(Some(ended)) => {
                 let slot = ended.slot;
-                self.vacate(ended.volatile.place);
+                if !(Mistake::SlotLeaked.is_made() && head.outcome == Outcome::Failed) {
+                    self.vacate(ended.volatile.place);
+                }
                 self.after_attempt(id, slot, effects);
                 self.after_report(id, slot, effects);
                 Verdict::Accepted

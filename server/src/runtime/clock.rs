@@ -118,7 +118,7 @@ fn system_time() -> Timestamp {
 ///
 /// Wall time is a straight line from the last comparison: `base_wall + elapsed * (1 + rate)`.
 #[derive(Debug)]
-struct SlewedClock {
+pub struct SlewedClock {
     base_monotonic: Duration,
     base_wall: Timestamp,
     rate_ppm: i64,
@@ -127,20 +127,21 @@ struct SlewedClock {
 }
 
 impl SlewedClock {
-    fn new(monotonic: Duration, wall: Timestamp) -> Self {
+    /// A clock that shows `wall` at `monotonic`.
+    pub fn new(monotonic: Duration, wall: Timestamp) -> Self {
         Self { base_monotonic: monotonic, base_wall: wall, rate_ppm: 0, behind: false }
     }
 
     /// Wall time at `monotonic`, which is not before the last comparison.
-    fn wall(&self, monotonic: Duration) -> Timestamp {
+    pub fn wall(&self, monotonic: Duration) -> Timestamp {
         let elapsed_us = i128::try_from(monotonic.saturating_sub(self.base_monotonic).as_micros()).unwrap_or(0);
         let slewed_us = elapsed_us + elapsed_us * i128::from(self.rate_ppm) / 1_000_000;
         let slewed_us = u64::try_from(slewed_us).expect("the slowest rate is half speed, so time goes forward");
         Timestamp::from_micros(self.base_wall.as_micros().saturating_add(slewed_us))
     }
 
-    /// Starts a new line at `monotonic` that approaches `system`.
-    fn compare(&mut self, monotonic: Duration, system: Timestamp) -> Option<ClockAlarm> {
+    /// Starts a new line at `monotonic` that approaches `system`. To be called every [`COMPARE_INTERVAL`].
+    pub fn compare(&mut self, monotonic: Duration, system: Timestamp) -> Option<ClockAlarm> {
         let wall = self.wall(monotonic);
         (self.base_monotonic, self.base_wall) = (self.base_monotonic.max(monotonic), wall);
         let ahead = system.saturating_since(wall);

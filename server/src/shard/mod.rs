@@ -172,6 +172,11 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
         &self.router.effects
     }
 
+    /// The newest commit that was appended, and the newest that the log has reported durable.
+    pub const fn commits(&self) -> (CommitSequence, CommitSequence) {
+        (self.appended, self.durable)
+    }
+
     /// The core.
     pub const fn core(&self) -> &Core {
         &self.router.core

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use tickwheel_engine::shard::{Effects, Output};
 use tickwheel_storage::CommitSequence;
+use tickwheel_wire::planted::Mistake;
 
 /// Emptied buffers kept for reuse.
 const SPARE_MAX: usize = 16;
@@ -40,6 +41,7 @@ impl Outbox {
     /// Hands everything that `durable` covers to `send`, in order; whether there was anything.
     pub fn release(&mut self, durable: CommitSequence, mut send: impl FnMut(&Output, &[u8])) -> bool {
         let mut released = false;
+        let durable = CommitSequence(durable.0 + u64::from(Mistake::ReleasedOneCommitEarly.is_made()));
         while self.held.front().is_some_and(|held| held.commit <= durable) {
             let Some(mut held) = self.held.pop_front() else { break };
             for output in &held.outputs {

@@ -1,0 +1,479 @@
+//! A client: does what the plan says with its jobs, one thing after the other for each job, repeats what was not answered, and
+//! holds every answer against the reference model.
+
+use super::{
+    model::{Fact, Job},
+    node::shard_address,
+    plan::{Deed, Operation},
+    random::Stream,
+    session::{Arrived, Session, Who},
+    violation::{Promise, Violation, demand},
+    world::{ActorContext, CONNECT_MAX},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+use tickwheel_net::Lane;
+use tickwheel_wire::{
+    FireSequence, JobId, PartitionId, Timestamp,
+    frame::{
+        Frame, FrameType,
+        request::{
+            CancelExecution, Done, ExecutionView, JobByName, JobCommand, JobVerb, JobView, SubmitJob, SubmitMode,
+            Submitted, Watch,
+        },
+        session::{RefusalCode, Refused},
+    },
+    job::JobSpec,
+    partition_of,
+};
+
+/// How long a client waits before it asks again after a refusal for lack of something.
+const ASK_AGAIN: Duration = Duration::from_millis(700);
+
+/// What a submission was told (job, revision, whether it was created), and until when its key is remembered.
+type Told = Option<(JobId, u64, bool, Timestamp)>;
+
+/// A request on its way.
+#[derive(Clone, Debug)]
+struct Request {
+    operation: Operation,
+    partition: PartitionId,
+    tenant: &'static str,
+    bytes: Vec<u8>,
+    sent_count: u32,
+    again_at: Option<Duration>,
+    /// What the first submission with the same key was told, and until when that holds.
+    first: Told,
+}
+
+/// What a client does with one job.
+#[derive(Debug, Default)]
+struct Errand {
+    waiting: VecDeque<(Operation, Told)>,
+    is_busy: bool,
+    /// Its tenant, from the first submission on.
+    tenant: Option<&'static str>,
+}
+
+/// See the module.
+pub struct Client {
+    index: usize,
+    session: Option<Session>,
+    sessions: u16,
+    is_welcome: bool,
+    connected_at: Duration,
+    connect_at: Option<Duration>,
+    errands: BTreeMap<usize, Errand>,
+    requests: BTreeMap<u64, Request>,
+    /// What each watch last showed of each job.
+    watched: BTreeMap<(u64, JobId), (u64, u16, u8)>,
+    watches: BTreeMap<u64, ()>,
+    next_request: u64,
+    stream: Stream,
+}
+
+impl Client {
+    /// The client that does every `count`th job's operations.
+    pub fn new(index: usize, count: usize, operations: &[Operation], seed: u64) -> Self {
+        let mut errands: BTreeMap<usize, Errand> = BTreeMap::new();
+        for operation in operations.iter().filter(|operation| operation.job % count == index) {
+            let errand = errands.entry(operation.job).or_default();
+            if let (None, Deed::Submit { definition, .. }) = (errand.tenant, &operation.deed) {
+                errand.tenant = Some(definition.tenant);
+            }
+            errand.waiting.push_back((operation.clone(), None));
+        }
+        Self {
+            index,
+            session: None,
+            sessions: 0,
+            is_welcome: false,
+            connected_at: Duration::ZERO,
+            connect_at: Some(Duration::ZERO),
+            errands,
+            requests: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            next_request: 1,
+            stream: Stream::new(seed, "client", index as u64),
+        }
+    }
+
+    /// Its session, if it has one.
+    pub const fn session_mut(&mut self) -> Option<&mut Session> {
+        self.session.as_mut()
+    }
+
+    /// Whether all that it had to do is done.
+    pub fn is_done(&self) -> bool {
+        self.requests.is_empty() && self.errands.values().all(|errand| errand.waiting.is_empty())
+    }
+
+    /// What it still waits for.
+    pub fn waits_for(&self) -> String {
+        let waiting: usize = self.errands.values().map(|errand| errand.waiting.len()).sum();
+        let asked: Vec<_> = self.requests.values().map(|request| &request.operation).collect();
+        format!("client-{} has {waiting} operations to do and waits for {asked:?}", self.index)
+    }
+
+    /// Looks once more at each of its jobs.
+    pub fn look_at_everything(&mut self, now: Duration) {
+        for (job, errand) in &mut self.errands {
+            let operation = Operation { label: format!("look{job}"), at: now, job: *job, deed: Deed::Get };
+            errand.waiting.push_back((operation, None));
+        }
+    }
+
+    /// When it has something to do next.
+    pub fn next_time(&mut self, base: std::time::Instant) -> Option<Duration> {
+        let session = self.session.as_mut().and_then(Session::next_timeout);
+        let session = session.map(|at| at.saturating_duration_since(base));
+        if !self.is_welcome {
+            let patience = self.session.as_ref().map(|_| self.connected_at + CONNECT_MAX);
+            return [self.connect_at, patience, session].into_iter().flatten().min();
+        }
+        let idle = self.errands.values().filter(|errand| !errand.is_busy);
+        let waiting = idle.filter_map(|errand| errand.waiting.front().map(|(operation, _)| operation.at));
+        let again = self.requests.values().filter_map(|request| request.again_at);
+        waiting.chain(again).chain(session).min()
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// When the node broke a promise.
+    pub fn turn(&mut self, context: &mut ActorContext<'_>) -> Result<(), Violation> {
+        let now = context.now;
+        let patience_is_over = !self.is_welcome && now >= self.connected_at + CONNECT_MAX;
+        if self.session.as_ref().is_some_and(|session| session.is_lost() || patience_is_over) {
+            self.leave(now, 1, 1_500);
+        }
+        if self.session.is_none() && self.connect_at.is_some_and(|at| at <= now) {
+            self.connect(context);
+        }
+        let frames = self.session.as_mut().map(Session::frames).unwrap_or_default();
+        for frame in frames {
+            self.take(&frame, context)?;
+        }
+        if self.is_welcome {
+            self.ask(context);
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, now: Duration, min_ms: u64, max_ms: u64) {
+        self.session = None;
+        self.is_welcome = false;
+        self.watches.clear();
+        self.watched.clear();
+        self.connect_at = Some(now + self.stream.millis(min_ms, max_ms));
+    }
+
+    fn connect(&mut self, context: &ActorContext<'_>) {
+        self.connect_at = None;
+        self.connected_at = context.now;
+        self.sessions += 1;
+        let number = u8::try_from(self.index).expect("few");
+        let address = SocketAddr::from(([127, 0, 1, number], 10_000 + self.sessions));
+        let shard = u16::try_from(self.stream.below(context.shards.max(1).into())).expect("few");
+        let seed = self.stream.draw();
+        self.session = Some(Session::connect(context.instant(), Who::Admin, address, shard_address(shard), seed));
+    }
+
+    fn ask(&mut self, context: &mut ActorContext<'_>) {
+        let now = context.now;
+        let mut due = Vec::new();
+        for (job, errand) in self.errands.iter_mut().filter(|(_, errand)| !errand.is_busy) {
+            if errand.waiting.front().is_some_and(|(operation, _)| operation.at <= now) {
+                due.push((*job, errand.waiting.pop_front().expect("it was looked at")));
+            }
+        }
+        for (job, (operation, first)) in due {
+            self.begin(job, operation, first, context);
+        }
+        let again: Vec<_> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| request.again_at.is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in again {
+            self.send(id);
+        }
+    }
+
+    /// Sends a request, once more if need be.
+    fn send(&mut self, id: u64) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.again_at = None;
+        if let Some(session) = &mut self.session {
+            request.sent_count += 1;
+            session.send_bytes(Lane::Control, &request.bytes);
+        }
+    }
+
+    fn begin(&mut self, job: usize, operation: Operation, first: Told, context: &mut ActorContext<'_>) {
+        let Some(tenant) = self.errands.get(&job).and_then(|errand| errand.tenant) else { return };
+        let name = format!("job-{job}");
+        let partition = partition_of(tenant, &name, context.partition_count);
+        let request_id = self.next_request;
+        self.next_request += 1;
+        let model = context.auditor.partition(partition).job(tenant, &name).cloned();
+        let mut bytes = Vec::new();
+        match &operation.deed {
+            Deed::Submit { definition, mode, wrong_revision, key } => {
+                let key_bytes = operation.label.as_bytes();
+                let spec = definition.encode();
+                let wrong = model.as_ref().map_or(1, |job| job.revision + 7);
+                let submit = SubmitJob {
+                    request_id,
+                    partition,
+                    mode: *mode,
+                    expected_revision: if *wrong_revision && *mode == SubmitMode::Upsert { wrong } else { 0 },
+                    idempotency_key: if key.is_some() { key_bytes } else { &[] },
+                    idempotency_window_ms: key
+                        .map_or(0, |(window, _)| u32::try_from(window.as_millis()).expect("short")),
+                    spec: &spec,
+                };
+                submit.encode(&mut bytes);
+            }
+            Deed::Command(verb) => {
+                JobCommand { request_id, partition, verb: *verb, tenant, name: &name }.encode(&mut bytes);
+            }
+            Deed::Cancel => {
+                let Some(found) = &model else { return };
+                let sequence = found.fire_sequence + u64::from(found.flight.is_none());
+                let fire_sequence = FireSequence(sequence);
+                CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(&mut bytes);
+            }
+            Deed::Get => JobByName { request_id, partition, tenant, name: &name }.encode(&mut bytes),
+            Deed::Watch => Watch { request_id, partition, tenant, name: "" }.encode(&mut bytes),
+        }
+        context.trace.note(
+            context.now,
+            format_args!("client-{}", self.index),
+            format_args!(
+                "asks {}: {:?} of {tenant}/{name} (partition {})",
+                operation.label, operation.deed, partition.0
+            ),
+        );
+        self.errands.get_mut(&job).expect("it was looked up").is_busy = true;
+        let request = Request { operation, partition, tenant, bytes, sent_count: 0, again_at: None, first };
+        self.requests.insert(request_id, request);
+        self.send(request_id);
+    }
+
+    fn take(&mut self, frame: &Arrived, context: &mut ActorContext<'_>) -> Result<(), Violation> {
+        let body = frame.body.as_slice();
+        match FrameType::from_number(frame.frame_type) {
+            Some(FrameType::Welcome) => {
+                self.is_welcome = true;
+                let ids: Vec<_> = self.requests.keys().copied().collect();
+                ids.into_iter().for_each(|id| self.send(id));
+            }
+            Some(FrameType::Submitted) => {
+                let answer = Submitted::decode_body(body).expect("the node encodes it");
+                self.answered(answer.request_id, context, |request, context| {
+                    check_submitted(request, &answer, context)
+                })?;
+            }
+            Some(FrameType::Done) => {
+                let answer = Done::decode_body(body).expect("the node encodes it");
+                if self
+                    .requests
+                    .get(&answer.request_id)
+                    .is_some_and(|request| matches!(request.operation.deed, Deed::Watch))
+                {
+                    self.watches.insert(answer.request_id, ());
+                }
+                self.answered(answer.request_id, context, |request, context| check_done(request, &answer, context))?;
+            }
+            Some(FrameType::JobView) => {
+                let answer = JobView::decode_body(body).expect("the node encodes it");
+                self.answered(answer.request_id, context, |request, context| check_view(request, &answer, context))?;
+            }
+            Some(FrameType::ExecutionView) => {
+                let view = ExecutionView::decode_body(body).expect("the node encodes it");
+                self.watch(&view)?;
+            }
+            Some(FrameType::Refused) => {
+                let refused = Refused::decode_body(body).expect("the node encodes it");
+                self.refused(&refused, context)?;
+            }
+            Some(FrameType::GoAway) => self.leave(context.now, 300, 2_000),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An answer has come: it is checked, and the job's next operation may follow.
+    fn answered(
+        &mut self,
+        id: u64,
+        context: &mut ActorContext<'_>,
+        check: impl FnOnce(&Request, &mut ActorContext<'_>) -> Result<Told, Violation>,
+    ) -> Result<(), Violation> {
+        // A request that was sent again may be answered twice.
+        let Some(request) = self.requests.remove(&id) else { return Ok(()) };
+        context.auditor.tally.answers += 1;
+        let first = check(&request, context).map_err(|violation| Violation {
+            what: format!("{} (client-{}, {:?})", violation.what, self.index, request.operation),
+            ..violation
+        })?;
+        context.trace.note(
+            context.now,
+            format_args!("client-{}", self.index),
+            format_args!("is answered {}", request.operation.label),
+        );
+        let Some(errand) = self.errands.get_mut(&request.operation.job) else { return Ok(()) };
+        errand.is_busy = false;
+        // A submission with a key is made once more, within its window.
+        if let (Some(told), Deed::Submit { key: Some((_, after)), .. }, None) =
+            (first, &request.operation.deed, request.first)
+        {
+            let at = context.now + *after;
+            errand.waiting.push_front((Operation { at, ..request.operation.clone() }, Some(told)));
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, refused: &Refused<'_>, context: &mut ActorContext<'_>) -> Result<(), Violation> {
+        let Some(request) = self.requests.get_mut(&refused.request_id) else { return Ok(()) };
+        context.trace.note(
+            context.now,
+            format_args!("client-{}", self.index),
+            format_args!("is refused {}: {} {}", request.operation.label, refused.code, refused.message),
+        );
+        if matches!(refused.code, RefusalCode::OutOfSpace | RefusalCode::Draining | RefusalCode::Overloaded) {
+            request.again_at = Some(context.now + ASK_AGAIN);
+            return Ok(());
+        }
+        let code = refused.code;
+        self.answered(refused.request_id, context, |request, context| check_refused(request, code, context))
+    }
+
+    /// What a watch shows of a job goes forward only.
+    fn watch(&mut self, view: &ExecutionView<'_>) -> Result<(), Violation> {
+        if !self.watches.contains_key(&view.request_id) {
+            return Ok(());
+        }
+        // A cancellation ends a firing that has no attempt yet.
+        let order = (view.fire_sequence.0, view.attempt, u8::from(view.finished_at != Timestamp::EPOCH));
+        let last = self.watched.insert((view.request_id, view.job), order);
+        demand!(
+            last.is_none_or(|last| (last.0, last.1) <= (order.0, order.1) || last.0 < order.0),
+            Answers,
+            "a watch of {} showed {last:?} and then {order:?}",
+            view.name
+        );
+        Ok(())
+    }
+}
+
+/// The request's job as the model has it.
+fn job_of<'a>(request: &Request, context: &'a ActorContext<'_>) -> Option<&'a Job> {
+    let name = format!("job-{}", request.operation.job);
+    context.auditor.partition(request.partition).job(request.tenant, &name)
+}
+
+fn check_submitted(request: &Request, answer: &Submitted, context: &mut ActorContext<'_>) -> Result<Told, Violation> {
+    let Submitted { job, revision, created, .. } = *answer;
+    let Deed::Submit { definition, mode, wrong_revision, .. } = &request.operation.deed else {
+        return Err(Violation::new(Promise::Answers, format!("{:?} is answered `submitted`", request.operation)));
+    };
+    if context.auditor.has_lied {
+        return Ok(None);
+    }
+    context.auditor.partition_mut(request.partition).tell(Fact::Revision(job, revision))?;
+    let is_conflict = *wrong_revision && *mode == SubmitMode::Upsert && request.first.is_none();
+    demand!(!is_conflict, Answers, "a wrong revision was accepted");
+    if let Some((first_job, first_revision, first_created, until)) = request.first {
+        let is_same = (job, revision, created) == (first_job, first_revision, first_created);
+        demand!(
+            is_same || context.wall >= until,
+            Jobs,
+            "the second submission with a key made {job} revision {revision}, the first {first_job} {first_revision}"
+        );
+        return Ok(None);
+    }
+    let Some(found) = context.auditor.partition(request.partition).job_by_id(job) else { return Ok(None) };
+    demand!(found.revision == revision, Jobs, "the answer tells revision {revision}, the job has {}", found.revision);
+    demand!(found.spec.0 == definition.encode(), Jobs, "the job is not what was submitted: {found:?}");
+    demand!(created == (revision == 1), Answers, "`created` is {created} for revision {revision}");
+    Ok(Some((job, revision, created, found.key_until)))
+}
+
+fn check_done(request: &Request, answer: &Done, context: &mut ActorContext<'_>) -> Result<Told, Violation> {
+    if context.auditor.has_lied {
+        return Ok(None);
+    }
+    match request.operation.deed {
+        Deed::Command(verb) => {
+            let model = context.auditor.partition_mut(request.partition);
+            model.tell_done(answer.job);
+            let found = model.job_by_id(answer.job);
+            match verb {
+                JobVerb::Pause => {
+                    demand!(found.is_none_or(|job| job.is_paused), Jobs, "paused, but the job is not");
+                }
+                JobVerb::Resume => {
+                    demand!(found.is_none_or(|job| !job.is_paused), Jobs, "resumed, but the job is not");
+                }
+                JobVerb::Delete => demand!(found.is_none(), Jobs, "deleted, but the job is there"),
+                JobVerb::Trigger => {}
+            }
+        }
+        Deed::Cancel => context.auditor.partition_mut(request.partition).tell_done(answer.job),
+        Deed::Watch => {}
+        Deed::Submit { .. } | Deed::Get => {
+            return Err(Violation::new(Promise::Answers, "answered `done`"));
+        }
+    }
+    Ok(None)
+}
+
+fn check_view(request: &Request, view: &JobView<'_>, context: &mut ActorContext<'_>) -> Result<Told, Violation> {
+    demand!(matches!(request.operation.deed, Deed::Get), Answers, "answered with a job");
+    if context.auditor.has_lied {
+        return Ok(None);
+    }
+    context.auditor.partition_mut(request.partition).tell(Fact::Revision(view.job, view.revision))?;
+    let Some(found) = context.auditor.partition(request.partition).job_by_id(view.job) else { return Ok(None) };
+    // Only the schedule is shown in other words: relative times are resolved.
+    let decode = |bytes| JobSpec::decode(bytes).expect("the node encodes it");
+    let (shown, submitted) = (decode(view.spec), decode(&found.spec.0));
+    demand!(
+        found.revision == view.revision
+            && found.is_paused == view.paused
+            && JobSpec { schedule: submitted.schedule, paused: submitted.paused, ..shown } == submitted,
+        Jobs,
+        "shown is {view:?}, the job is {found:?}"
+    );
+    demand!(view.fire_sequence.0 <= found.fire_sequence, Answers, "firing {} is shown", view.fire_sequence.0);
+    Ok(None)
+}
+
+fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContext<'_>) -> Result<Told, Violation> {
+    // What was sent more than once may have been done before.
+    let is_repeated = request.sent_count > 1;
+    let found = job_of(request, context);
+    let expected = match (&request.operation.deed, code) {
+        _ if context.auditor.has_lied => true,
+        (Deed::Submit { mode: SubmitMode::Create, .. }, RefusalCode::AlreadyExists) => match request.first {
+            Some((.., until)) => context.wall >= until,
+            None => is_repeated || found.is_some(),
+        },
+        (Deed::Submit { mode, wrong_revision, .. }, RefusalCode::RevisionConflict) => {
+            *mode == SubmitMode::Upsert && *wrong_revision
+        }
+        (Deed::Command(_) | Deed::Get | Deed::Cancel, RefusalCode::UnknownJob) => is_repeated || found.is_none(),
+        (Deed::Command(JobVerb::Trigger), RefusalCode::OverlapSkipped)
+        | (Deed::Cancel, RefusalCode::UnknownExecution) => true,
+        _ => false,
+    };
+    demand!(expected, Answers, "refused with `{code}`; the job is {found:?}");
+    Ok(None)
+}

@@ -1,0 +1,857 @@
+//! The reference model: what a partition is after its events, written from the rules and not from the engine's code, and the rules
+//! that every event has to keep.
+//!
+//! The model sees each event when it is decided, before anyone else. A journal of all events lets it go back to what survived a
+//! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
+
+use super::{
+    violation::{Promise, Violation, demand},
+    world::RETRY_JITTER_PERCENT,
+};
+use std::{collections::BTreeMap, fmt, time::Duration};
+use tickwheel_wire::{
+    InstanceId, JobId, PartitionId, Reader, Timestamp,
+    event::{AttemptEnd, AttemptOutcome, Cancellation, Dispatched, Event, Missed},
+    frame::request::ExecutionState,
+    job::{JobSpec, RetryPolicy, ScheduleSpec},
+};
+
+/// When a job fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At the anchor and every so many microseconds after it.
+    Every {
+        /// The interval.
+        every_us: u64,
+        /// The anchor.
+        anchor: Timestamp,
+    },
+    /// At every full multiple of so many minutes within the hour, UTC.
+    Minutes(u64),
+    /// Once.
+    Once(Timestamp),
+}
+
+const MINUTE_US: u64 = 60_000_000;
+
+impl When {
+    fn of(schedule: &ScheduleSpec<'_>, at: Timestamp) -> Self {
+        match *schedule {
+            ScheduleSpec::Interval { every_us, anchor } => {
+                Self::Every { every_us, anchor: if anchor.is_never() { at } else { anchor } }
+            }
+            ScheduleSpec::Once { at } => Self::Once(at),
+            ScheduleSpec::After { delay_us } => Self::Once(at.saturating_add(Duration::from_micros(delay_us))),
+            ScheduleSpec::Cron { expression, .. } => {
+                let first = expression.split(' ').next().unwrap_or_default();
+                Self::Minutes(first.strip_prefix("*/").map_or(1, |step| step.parse().expect("a plan's expression")))
+            }
+        }
+    }
+
+    /// The first firing after `time`.
+    pub fn after(self, time: Timestamp) -> Timestamp {
+        let time_us = time.as_micros();
+        match self {
+            Self::Once(_) => Timestamp::MAX,
+            Self::Every { anchor, .. } if anchor > time => anchor,
+            Self::Every { every_us, anchor } => {
+                let passed = (time_us - anchor.as_micros()) / every_us;
+                Timestamp::from_micros(anchor.as_micros() + (passed + 1) * every_us)
+            }
+            // The steps divide the hour, so they divide time itself.
+            Self::Minutes(minutes) => {
+                let step_us = minutes * MINUTE_US;
+                Timestamp::from_micros((time_us / step_us + 1) * step_us)
+            }
+        }
+    }
+
+    /// How many firings there are after `from`, up to and including `to`.
+    fn count(self, from: Timestamp, to: Timestamp) -> u64 {
+        let step_us = match self {
+            Self::Once(_) => return 0,
+            Self::Every { every_us, .. } => every_us,
+            Self::Minutes(minutes) => minutes * MINUTE_US,
+        };
+        to.as_micros().saturating_sub(from.as_micros()) / step_us
+    }
+}
+
+/// An execution in flight.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    /// Its attempt, from 1.
+    pub attempt: u16,
+    /// When it was due.
+    pub scheduled_at: Timestamp,
+    /// Whether an attempt runs; else it waits for the next.
+    pub is_running: bool,
+    /// When the next attempt may begin.
+    pub retry_at: Timestamp,
+    /// Who has it.
+    pub instance: InstanceId,
+    /// When the attempt was given out, by the wall.
+    pub dispatched_at: Timestamp,
+    /// Its limits: of its run and of its silence; 0: none. Those of a definition that came meanwhile may hold, or not.
+    pub limits_ms: [u32; 2],
+    /// When its limit began to count, in virtual time.
+    pub counts_from: Duration,
+    /// Whether its end was asked for, and when.
+    pub cancelled_at: Option<Duration>,
+}
+
+/// Longest time that a node may take a worker for present that is gone: a session's idle limit of 30 s, and a pause of the node.
+const GONE_MAX: Duration = Duration::from_secs(75);
+
+/// A definition's bytes, which nobody wants to see printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Spec(pub Vec<u8>);
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} bytes", self.0.len())
+    }
+}
+
+/// A job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its identity.
+    pub id: JobId,
+    /// Its tenant and name.
+    pub name: (String, String),
+    /// Its definition's bytes.
+    pub spec: Spec,
+    /// When it fires.
+    pub when: When,
+    /// How it is repeated.
+    pub retry: RetryPolicy,
+    /// Limit of an attempt, and of its silence; 0: none.
+    pub limits_ms: [u32; 2],
+    /// Grows with each definition.
+    pub revision: u64,
+    /// Whether it is paused.
+    pub is_paused: bool,
+    /// The next firing.
+    pub next_fire: Timestamp,
+    /// When a trigger was asked for that waits.
+    pub triggered_at: Option<Timestamp>,
+    /// The newest firing.
+    pub fire_sequence: u64,
+    /// The newest token.
+    pub token: u64,
+    /// What is in flight.
+    pub flight: Option<Flight>,
+    /// How the newest execution ended.
+    pub last_state: ExecutionState,
+    /// When it finished for good.
+    pub finished_at: Option<Timestamp>,
+    /// Until when the key of its newest submission is remembered; without one, the epoch.
+    pub key_until: Timestamp,
+    /// The newest event by which a client changed it.
+    pub changed_by: u64,
+}
+
+impl Job {
+    /// Whether something of it is due at `wall`.
+    pub fn is_due(&self, wall: Timestamp) -> bool {
+        match &self.flight {
+            Some(flight) => !flight.is_running && flight.retry_at <= wall,
+            None => self.triggered_at.is_some() || (!self.is_paused && self.next_fire <= wall),
+        }
+    }
+
+    fn settle(&mut self, at: Timestamp) {
+        if self.flight.is_none() && self.triggered_at.is_none() && self.next_fire.is_never() {
+            self.finished_at.get_or_insert(at);
+        }
+    }
+}
+
+/// Where and when an event is decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The node's wall clock.
+    pub wall: Timestamp,
+    /// Virtual time.
+    pub now: Duration,
+    /// Reattach limit, grace of cancelled attempts, and how long finished jobs are kept.
+    pub reattach: Duration,
+    /// How long a cancelled attempt may go on.
+    pub grace: Duration,
+    /// How long finished jobs are kept.
+    pub keep_finished: Duration,
+}
+
+/// What the model cannot know: what workers did.
+pub trait Truth {
+    /// What the worker `instance` has reported about an attempt, if anything.
+    fn reported(&self, instance: InstanceId, job: JobId, token: u64) -> Vec<AttemptOutcome>;
+    /// Whether the worker was away, or the node was, at any time since `since`.
+    fn was_away(&self, instance: InstanceId, since: Duration) -> bool;
+    /// Since when the worker is gone, if it is.
+    fn gone_since(&self, instance: InstanceId) -> Option<Duration>;
+}
+
+/// A partition after its events.
+#[derive(Debug, Default)]
+pub struct Partition {
+    id: u16,
+    /// Number of the newest event.
+    pub sequence: u64,
+    /// Jobs by slot.
+    pub jobs: BTreeMap<u32, Job>,
+    /// Slots by tenant and name.
+    names: BTreeMap<(String, String), u32>,
+    generations: BTreeMap<u32, u32>,
+    workers: BTreeMap<u16, InstanceId>,
+    /// Until when each idempotency key is remembered.
+    keys: BTreeMap<u128, Timestamp>,
+    /// The events from the first one on, with the time at which each was decided.
+    journal: Vec<(Duration, Vec<u8>)>,
+    /// Every event that told a job's identity and revision, or an attempt's token or end, by what it told.
+    pub told: BTreeMap<Fact, u64>,
+    /// The event that removed each job that is gone.
+    removed: BTreeMap<JobId, u64>,
+    /// What missed firings were announced for the dispatch that follows.
+    missed: Option<(u32, u32)>,
+    /// Digests of the engine's state by event.
+    digests: BTreeMap<u64, u64>,
+    /// The newest event that someone was told about.
+    pub floor: u64,
+    /// The newest event that the log has reported durable.
+    pub promised: u64,
+}
+
+/// Something that peers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fact {
+    /// A job has this revision.
+    Revision(JobId, u64),
+    /// An attempt was given out.
+    Dispatched(JobId, u64),
+    /// An attempt's report was counted.
+    Reported(JobId, u64),
+}
+
+impl Partition {
+    /// An empty partition.
+    pub fn new(id: PartitionId) -> Self {
+        Self { id: id.0, ..Self::default() }
+    }
+
+    /// The job with this name.
+    pub fn job(&self, tenant: &str, name: &str) -> Option<&Job> {
+        self.jobs.get(self.names.get(&(tenant.to_owned(), name.to_owned()))?)
+    }
+
+    /// The job with this identity.
+    pub fn job_by_id(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id.slot()).filter(|job| job.id == id)
+    }
+
+    /// Takes the events of a section in that it has not seen, and checks each.
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn take(&mut self, section: (u64, u32, &[u8]), moment: &Moment, truth: &dyn Truth) -> Result<usize, Violation> {
+        let (first, count, bytes) = section;
+        demand!(
+            first <= self.sequence + 1,
+            Replay,
+            "partition {}: event {first} follows event {}",
+            self.id,
+            self.sequence
+        );
+        let mut input = Reader::new(bytes);
+        let mut taken = 0;
+        for sequence in first..first + u64::from(count) {
+            let before = bytes.len() - input.rest().len();
+            let event = Event::decode(&mut input)
+                .map_err(|error| Violation::new(Promise::Replay, format!("event {sequence}: {error}")))?;
+            if sequence <= self.sequence {
+                continue;
+            }
+            let after = bytes.len() - input.rest().len();
+            self.check(&event, moment, truth).map_err(|violation| Violation {
+                what: format!("partition {}, event {sequence} {event:?}: {}", self.id, violation.what),
+                ..violation
+            })?;
+            self.apply(&event, moment.now);
+            self.journal.push((moment.now, bytes[before..after].to_vec()));
+            taken += 1;
+        }
+        Ok(taken)
+    }
+
+    /// Notes the digest of the engine's state after the newest event.
+    pub fn note_digest(&mut self, digest: u64) {
+        self.digests.insert(self.sequence, digest);
+    }
+
+    /// Goes back to what the engine has recovered; limits of attempts begin to count again at `now`.
+    ///
+    /// # Errors
+    /// When something that was told is lost, or the state is another one than it was then.
+    pub fn recover(&mut self, sequence: u64, digest: u64, now: Duration) -> Result<(), Violation> {
+        self.rebuild(sequence, now)?;
+        demand!(
+            sequence >= self.floor,
+            Durable,
+            "partition {}: event {} was told to someone, but only {sequence} survived",
+            self.id,
+            self.floor
+        );
+        demand!(
+            sequence >= self.promised,
+            Durable,
+            "partition {}: event {} was reported durable, but only {sequence} survived",
+            self.id,
+            self.promised
+        );
+        self.check_past(sequence, digest)
+    }
+
+    /// Like [`Partition::recover`], after a disk has lied: what was told may be lost.
+    ///
+    /// # Errors
+    /// When the state is none that there was.
+    pub fn recover_after_lies(&mut self, sequence: u64, digest: u64, now: Duration) -> Result<(), Violation> {
+        self.rebuild(sequence, now)?;
+        self.floor = self.floor.min(sequence);
+        self.check_past(sequence, digest)
+    }
+
+    fn rebuild(&mut self, sequence: u64, now: Duration) -> Result<(), Violation> {
+        demand!(
+            sequence <= self.sequence,
+            Replay,
+            "partition {}: {sequence} events were recovered, {} were decided",
+            self.id,
+            self.sequence
+        );
+        let mut journal = std::mem::take(&mut self.journal);
+        journal.truncate(usize::try_from(sequence).expect("runs are short"));
+        let mut digests = std::mem::take(&mut self.digests);
+        digests.split_off(&(sequence + 1));
+        let (floor, promised) = (self.floor, self.promised);
+        *self = Self { id: self.id, floor, promised, digests, ..Self::default() };
+        for (at, bytes) in &journal {
+            let event = Event::decode(&mut Reader::new(bytes)).expect("it was decoded before");
+            self.apply(&event, *at);
+        }
+        self.journal = journal;
+        for job in self.jobs.values_mut() {
+            let Some(flight) = &mut job.flight else { continue };
+            flight.limits_ms = job.limits_ms;
+            flight.counts_from = now;
+            flight.cancelled_at = flight.cancelled_at.map(|_| now);
+        }
+        Ok(())
+    }
+
+    /// Whether the partition was in this state at the end of a turn.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn check_past(&self, sequence: u64, digest: u64) -> Result<(), Violation> {
+        let id = self.id;
+        let expected = self.digests.get(&sequence).copied();
+        demand!(
+            sequence == 0 || expected.is_some(),
+            Replay,
+            "partition {id}: recovered up to event {sequence}, which ended no turn"
+        );
+        demand!(
+            expected.is_none_or(|expected| expected == digest),
+            Replay,
+            "partition {id}: the state after event {sequence} is another one after recovery"
+        );
+        Ok(())
+    }
+
+    /// Someone was told of `fact`, so it has to survive.
+    ///
+    /// # Errors
+    /// When it never happened.
+    pub fn tell(&mut self, fact: Fact) -> Result<(), Violation> {
+        match self.told.get(&fact) {
+            Some(sequence) => {
+                self.floor = self.floor.max(*sequence);
+                Ok(())
+            }
+            None => Err(Violation::new(
+                Promise::Durable,
+                format!("partition {}: someone was told {fact:?}, which is nowhere in its events", self.id),
+            )),
+        }
+    }
+
+    /// Someone was told that the newest wish about a job, its removal included, is done, so it has to survive.
+    pub fn tell_done(&mut self, job: JobId) {
+        let changed_by = self.job_by_id(job).map(|job| job.changed_by);
+        let sequence = self.removed.get(&job).copied().or(changed_by).unwrap_or_default();
+        self.floor = self.floor.max(sequence);
+    }
+
+    fn of(&self, slot: u32) -> Result<&Job, Violation> {
+        self.jobs.get(&slot).ok_or_else(|| Violation::new(Promise::Jobs, "there is no job in the slot"))
+    }
+
+    fn check(&self, event: &Event<'_>, moment: &Moment, truth: &dyn Truth) -> Result<(), Violation> {
+        match event {
+            Event::JobCreated(created) => {
+                let spec = JobSpec::decode(created.spec).expect("checked by the engine");
+                let name = (spec.tenant.to_owned(), spec.name.to_owned());
+                demand!(!self.names.contains_key(&name), Jobs, "a second job has this name");
+                demand!(!self.jobs.contains_key(&created.slot), Jobs, "the slot is taken");
+                let last = self.generations.get(&created.slot);
+                demand!(last.is_none_or(|last| *last < created.generation), Jobs, "the identity was used before");
+                self.check_key(created.idempotency_key, moment)?;
+                check_first_fire(&spec, created.at, created.next_fire, moment)
+            }
+            Event::JobReplaced(replaced) => {
+                self.of(replaced.slot)?;
+                let spec = JobSpec::decode(replaced.spec).expect("checked by the engine");
+                self.check_key(replaced.idempotency_key, moment)?;
+                check_first_fire(&spec, replaced.at, replaced.next_fire, moment)
+            }
+            Event::JobDeleted(change) | Event::JobPaused(change) => {
+                demand!(change.at == moment.wall, Jobs, "its time is not the node's");
+                self.of(change.slot).map(drop)
+            }
+            Event::JobResumed(change) => {
+                let job = self.of(change.slot)?;
+                let passed = job.next_fire <= moment.wall && !matches!(job.when, When::Once(_));
+                let expected = if passed { job.when.after(moment.wall) } else { job.next_fire };
+                // A finished job keeps the time of its expiry there.
+                demand!(
+                    job.finished_at.is_some() || change.next_fire == expected,
+                    Accounted,
+                    "resumed to fire at {}, not at {expected}",
+                    change.next_fire
+                );
+                Ok(())
+            }
+            Event::JobExpired(change) => {
+                let job = self.of(change.slot)?;
+                let finished = job.finished_at.map(|at| at.saturating_add(moment.keep_finished));
+                demand!(finished.is_some_and(|until| until <= moment.wall), Jobs, "the job is to be kept: {job:?}");
+                Ok(())
+            }
+            Event::Triggered(change) => {
+                let job = self.of(change.slot)?;
+                demand!(job.flight.is_none() && job.triggered_at.is_none(), Jobs, "the job runs already");
+                Ok(())
+            }
+            Event::Dispatched(dispatched) => {
+                let instance = self.workers.get(&dispatched.worker).copied().unwrap_or(InstanceId(0));
+                let gone = truth.gone_since(instance).map(|since| moment.now.saturating_sub(since));
+                demand!(
+                    gone.is_none_or(|gone| gone <= GONE_MAX),
+                    AttemptRules,
+                    "given to a worker that is gone for {gone:?}"
+                );
+                self.check_dispatched(dispatched, moment)
+            }
+            Event::Skipped(missed) => self.check_skipped(missed, moment),
+            Event::Misfired(missed) => {
+                demand!(self.of(missed.slot)?.flight.is_none(), Accounted, "an execution is in flight");
+                Ok(())
+            }
+            Event::Completed(end) | Event::CompletedOutput(end, _) => {
+                let (job, flight) = self.check_end(end, moment, truth)?;
+                let is_cancelled = end.outcome == AttemptOutcome::Cancelled;
+                demand!(
+                    end.outcome == AttemptOutcome::Succeeded || is_cancelled,
+                    AttemptRules,
+                    "an execution that {} is not completed",
+                    end.outcome
+                );
+                demand!(
+                    !is_cancelled || end.reported || flight.cancelled_at.is_some(),
+                    AttemptRules,
+                    "nobody asked to cancel {job:?}"
+                );
+                Ok(())
+            }
+            Event::AttemptFailed(end, retry_at, _) => {
+                let (job, flight) = self.check_end(end, moment, truth)?;
+                check_retry(job, flight, end, *retry_at, moment)
+            }
+            Event::DeadLettered(end, _) => {
+                let (job, flight) = self.check_end(end, moment, truth)?;
+                let spent = flight.attempt >= job.retry.attempts_max;
+                demand!(spent || end.reported, AttemptRules, "given up after attempt {}", flight.attempt);
+                demand!(flight.cancelled_at.is_none(), AttemptRules, "it was cancelled");
+                Ok(())
+            }
+            Event::CancelRequested(cancellation) => {
+                let job = self.of(cancellation.slot)?;
+                let runs = job.flight.as_ref().is_some_and(|flight| flight.is_running);
+                demand!(runs && low(job.fire_sequence) == cancellation.fire_sequence, AttemptRules, "nothing runs");
+                Ok(())
+            }
+            Event::Cancelled(cancellation) => self.check_cancelled(cancellation, moment),
+            Event::WorkerSeen(_) => Ok(()),
+        }
+    }
+
+    fn check_key(&self, key: u128, moment: &Moment) -> Result<(), Violation> {
+        let held = self.keys.get(&key).is_some_and(|until| *until > moment.wall);
+        demand!(!held, Jobs, "a submission with the same idempotency key was taken within its window");
+        Ok(())
+    }
+
+    fn check_dispatched(&self, dispatched: &Dispatched, moment: &Moment) -> Result<(), Violation> {
+        let job = self.of(dispatched.slot)?;
+        demand!(dispatched.at == moment.wall, Accounted, "its time is not the node's, {}", moment.wall);
+        demand!(dispatched.token.0 == job.token + 1, TokensGrow, "the job's newest token is {}", job.token);
+        demand!(self.workers.contains_key(&dispatched.worker), AttemptRules, "the worker is unknown");
+        if let Some(flight) = &job.flight {
+            demand!(!flight.is_running, AttemptRules, "attempt {} runs: {job:?}", flight.attempt);
+            demand!(flight.retry_at <= moment.wall, NotEarly, "the next attempt may begin at {}", flight.retry_at);
+            demand!(
+                dispatched.attempt == flight.attempt + 1 && dispatched.fire_sequence == low(job.fire_sequence),
+                AttemptRules,
+                "attempt {} of execution {} was the last",
+                flight.attempt,
+                job.fire_sequence
+            );
+            demand!(dispatched.next_fire == job.next_fire, Accounted, "an attempt moved the next firing");
+            return Ok(());
+        }
+        demand!(dispatched.attempt == 1, AttemptRules, "there is no execution to go on with");
+        demand!(
+            dispatched.fire_sequence == low(job.fire_sequence + 1),
+            TokensGrow,
+            "the newest firing is {}",
+            job.fire_sequence
+        );
+        if dispatched.triggered {
+            demand!(job.triggered_at.is_some(), Accounted, "nobody asked for it: {job:?}");
+            demand!(dispatched.next_fire == job.next_fire, Accounted, "a trigger moved the next firing");
+            return Ok(());
+        }
+        demand!(!job.is_paused, Jobs, "the job is paused");
+        demand!(job.next_fire <= moment.wall, NotEarly, "due at {}, now it is {}", job.next_fire, moment.wall);
+        let missed = job.when.count(job.next_fire, moment.wall);
+        let announced = self.missed.filter(|(slot, _)| *slot == dispatched.slot).map_or(0, |(_, count)| count);
+        demand!(
+            u64::from(announced) == missed,
+            Accounted,
+            "{missed} firings were missed since {}, {announced} are accounted for",
+            job.next_fire
+        );
+        let next = if matches!(job.when, When::Once(_)) { Timestamp::MAX } else { job.when.after(moment.wall) };
+        demand!(dispatched.next_fire == next, Accounted, "the next firing is at {next}");
+        Ok(())
+    }
+
+    fn check_skipped(&self, missed: &Missed, moment: &Moment) -> Result<(), Violation> {
+        let job = self.of(missed.slot)?;
+        demand!(job.flight.is_some() && !job.is_paused, Accounted, "nothing hinders its firings");
+        demand!(job.next_fire <= moment.wall, NotEarly, "due at {}", job.next_fire);
+        let count = 1 + job.when.count(job.next_fire, moment.wall);
+        demand!(u64::from(missed.count) == count, Accounted, "{count} firings passed since {}", job.next_fire);
+        demand!(missed.next_fire == job.when.after(moment.wall), Accounted, "not the schedule's next firing");
+        Ok(())
+    }
+
+    fn check_cancelled(&self, cancellation: &Cancellation, moment: &Moment) -> Result<(), Violation> {
+        let job = self.of(cancellation.slot)?;
+        if let Some(flight) = &job.flight {
+            demand!(!flight.is_running, AttemptRules, "a running attempt is asked to end, not ended");
+            return Ok(());
+        }
+        demand!(job.is_due(moment.wall), AttemptRules, "nothing is due");
+        let next = if cancellation.triggered { job.next_fire } else { job.when.after(moment.wall) };
+        demand!(cancellation.next_fire == next, Accounted, "the next firing is at {next}");
+        Ok(())
+    }
+
+    /// What holds for the end of every attempt.
+    fn check_end(&self, end: &AttemptEnd, moment: &Moment, truth: &dyn Truth) -> Result<(&Job, &Flight), Violation> {
+        let job = self.of(end.slot)?;
+        let Some(flight) = job.flight.as_ref().filter(|flight| flight.is_running) else {
+            return Err(Violation::new(Promise::CompletedOnce, format!("no attempt runs: {job:?}")));
+        };
+        demand!(
+            end.token.0 == job.token && end.attempt == flight.attempt,
+            CompletedOnce,
+            "attempt {} with token {} runs",
+            flight.attempt,
+            job.token
+        );
+        demand!(end.scheduled_at == flight.scheduled_at, CompletedOnce, "it was due at {}", flight.scheduled_at);
+        demand!(end.finished_at == moment.wall, CompletedOnce, "its time is not the node's");
+        if end.reported {
+            let reports = truth.reported(flight.instance, job.id, job.token);
+            // An attempt whose end was asked for counts as cancelled unless it succeeded.
+            let is_told = reports.contains(&end.outcome)
+                || (flight.cancelled_at.is_some() && end.outcome == AttemptOutcome::Cancelled && !reports.is_empty());
+            demand!(is_told, CompletedOnce, "its worker {:x} has reported {reports:?}", flight.instance.0);
+            return Ok((job, flight));
+        }
+        let counted = moment.now.saturating_sub(flight.counts_from);
+        let limits = flight.limits_ms.into_iter().filter(|limit_ms| *limit_ms > 0);
+        let mut limit = limits.min().map_or(Duration::MAX, |limit_ms| Duration::from_millis(limit_ms.into()));
+        let is_after_cancel = end.outcome == AttemptOutcome::Cancelled;
+        if let Some(cancelled_at) = flight.cancelled_at {
+            limit = limit.min((cancelled_at + moment.grace).saturating_sub(flight.counts_from));
+        }
+        let was_away = truth.was_away(flight.instance, flight.counts_from);
+        match end.outcome {
+            AttemptOutcome::TimedOut => {
+                demand!(counted >= limit, AttemptRules, "timed out after {counted:?} of {limit:?}");
+            }
+            AttemptOutcome::WorkerLost | AttemptOutcome::Undelivered => {
+                demand!(was_away, AttemptRules, "its worker was there all the time");
+                demand!(counted >= moment.reattach, AttemptRules, "given up after {counted:?}");
+            }
+            AttemptOutcome::Cancelled => {
+                demand!(counted >= limit || was_away, AttemptRules, "ended after {counted:?} of {limit:?}");
+            }
+            outcome => demand!(is_after_cancel, CompletedOnce, "`{outcome}` without a report"),
+        }
+        Ok((job, flight))
+    }
+
+    fn apply(&mut self, event: &Event<'_>, now: Duration) {
+        self.sequence += 1;
+        self.missed = None;
+        match event {
+            Event::JobCreated(created) => {
+                let spec = JobSpec::decode(created.spec).expect("checked by the engine");
+                let id = JobId::new(PartitionId(self.id), created.generation, created.slot);
+                let mut job = Job::new(id, &spec, created.at);
+                job.spec = Spec(created.spec.to_vec());
+                job.next_fire = created.next_fire;
+                job.key_until = key_until(created.idempotency_key, created.idempotency_until);
+                job.changed_by = self.sequence;
+                self.generations.insert(created.slot, created.generation);
+                self.names.insert(job.name.clone(), created.slot);
+                self.told.insert(Fact::Revision(id, 1), self.sequence);
+                self.jobs.insert(created.slot, job);
+                self.keys
+                    .insert(created.idempotency_key, key_until(created.idempotency_key, created.idempotency_until));
+            }
+            Event::JobReplaced(replaced) => {
+                let spec = JobSpec::decode(replaced.spec).expect("checked by the engine");
+                let Some(old) = self.jobs.get(&replaced.slot).cloned() else { return };
+                let job = Job {
+                    spec: Spec(replaced.spec.to_vec()),
+                    revision: old.revision + 1,
+                    next_fire: replaced.next_fire,
+                    triggered_at: old.triggered_at,
+                    fire_sequence: old.fire_sequence,
+                    token: old.token,
+                    flight: old.flight,
+                    last_state: old.last_state,
+                    key_until: key_until(replaced.idempotency_key, replaced.idempotency_until),
+                    changed_by: self.sequence,
+                    ..Job::new(old.id, &spec, replaced.at)
+                };
+                self.told.insert(Fact::Revision(job.id, job.revision), self.sequence);
+                let mut job = job;
+                if let Some(flight) = &mut job.flight {
+                    let lesser = |old: u32, new: u32| if old == 0 || new == 0 { old.max(new) } else { old.min(new) };
+                    let [run, silence] = job.limits_ms;
+                    flight.limits_ms = [lesser(flight.limits_ms[0], run), lesser(flight.limits_ms[1], silence)];
+                }
+                self.jobs.insert(replaced.slot, job);
+                let key = replaced.idempotency_key;
+                self.keys.insert(key, key_until(key, replaced.idempotency_until));
+            }
+            Event::JobDeleted(change) | Event::JobExpired(change) => {
+                if let Some(job) = self.jobs.remove(&change.slot) {
+                    self.removed.insert(job.id, self.sequence);
+                    self.names.remove(&job.name);
+                }
+            }
+            Event::Misfired(missed) => self.missed = Some((missed.slot, missed.count)),
+            Event::WorkerSeen(seen) => drop(self.workers.insert(seen.worker, seen.instance)),
+            other => self.apply_to_job(other, now),
+        }
+    }
+
+    fn apply_to_job(&mut self, event: &Event<'_>, now: Duration) {
+        let Some(slot) = slot_of(event) else { return };
+        let sequence = self.sequence;
+        let Some(job) = self.jobs.get_mut(&slot) else { return };
+        if matches!(event, Event::JobPaused(_) | Event::JobResumed(_) | Event::Triggered(_) | Event::CancelRequested(_))
+        {
+            job.changed_by = sequence;
+        }
+        match event {
+            Event::JobPaused(_) => job.is_paused = true,
+            Event::JobResumed(change) => {
+                job.is_paused = false;
+                if job.finished_at.is_none() {
+                    job.next_fire = change.next_fire;
+                }
+                job.settle(change.at);
+            }
+            Event::Triggered(change) => (job.triggered_at, job.finished_at) = (Some(change.at), None),
+            Event::Dispatched(dispatched) => {
+                self.told.insert(Fact::Dispatched(job.id, dispatched.token.0), sequence);
+                let instance = self.workers.get(&dispatched.worker).copied().unwrap_or(InstanceId(0));
+                job.dispatch(dispatched, instance, now);
+            }
+            Event::Skipped(missed) => job.next_fire = missed.next_fire,
+            Event::Completed(end) | Event::CompletedOutput(end, _) | Event::DeadLettered(end, _) => {
+                self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                let is_dead = matches!(event, Event::DeadLettered(..));
+                job.last_state = state_of(end.outcome, is_dead);
+                job.flight = None;
+                job.settle(end.finished_at);
+            }
+            Event::AttemptFailed(end, retry_at, _) => {
+                self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                if let Some(flight) = &mut job.flight {
+                    (flight.is_running, flight.retry_at, flight.cancelled_at) = (false, *retry_at, None);
+                    flight.attempt -= u16::from(end.outcome == AttemptOutcome::Undelivered);
+                }
+            }
+            Event::CancelRequested(_) => {
+                if let Some(flight) = &mut job.flight {
+                    flight.cancelled_at = Some(now);
+                }
+            }
+            Event::Cancelled(cancellation) => {
+                if job.flight.take().is_none() {
+                    job.fire_sequence += 1;
+                    job.next_fire = cancellation.next_fire;
+                    if cancellation.triggered {
+                        job.triggered_at = None;
+                    }
+                }
+                job.last_state = ExecutionState::Cancelled;
+                job.settle(cancellation.at);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Job {
+    fn new(id: JobId, spec: &JobSpec<'_>, at: Timestamp) -> Self {
+        Self {
+            id,
+            name: (spec.tenant.to_owned(), spec.name.to_owned()),
+            spec: Spec::default(),
+            when: When::of(&spec.schedule, at),
+            retry: spec.retry,
+            limits_ms: [spec.start_to_close_ms, spec.heartbeat_ms],
+            revision: 1,
+            is_paused: spec.paused,
+            next_fire: Timestamp::MAX,
+            triggered_at: None,
+            fire_sequence: 0,
+            token: 0,
+            flight: None,
+            last_state: ExecutionState::None,
+            finished_at: None,
+            key_until: Timestamp::EPOCH,
+            changed_by: 0,
+        }
+    }
+
+    fn dispatch(&mut self, dispatched: &Dispatched, instance: InstanceId, now: Duration) {
+        self.token = dispatched.token.0;
+        let mut scheduled_at = self.next_fire;
+        match &self.flight {
+            Some(flight) => scheduled_at = flight.scheduled_at,
+            None => {
+                self.fire_sequence += 1;
+                if dispatched.triggered {
+                    scheduled_at = self.triggered_at.take().unwrap_or(scheduled_at);
+                }
+            }
+        }
+        self.next_fire = dispatched.next_fire;
+        self.flight = Some(Flight {
+            attempt: dispatched.attempt,
+            scheduled_at,
+            is_running: true,
+            retry_at: Timestamp::MAX,
+            instance,
+            dispatched_at: dispatched.at,
+            limits_ms: self.limits_ms,
+            counts_from: now,
+            cancelled_at: None,
+        });
+    }
+}
+
+fn check_first_fire(spec: &JobSpec<'_>, at: Timestamp, next_fire: Timestamp, moment: &Moment) -> Result<(), Violation> {
+    demand!(at == moment.wall, Jobs, "its time is not the node's, {}", moment.wall);
+    let expected = match When::of(&spec.schedule, at) {
+        When::Once(at) => at,
+        when => when.after(at),
+    };
+    demand!(next_fire == expected, Accounted, "the first firing is at {expected}");
+    Ok(())
+}
+
+fn check_retry(
+    job: &Job,
+    flight: &Flight,
+    end: &AttemptEnd,
+    retry_at: Timestamp,
+    moment: &Moment,
+) -> Result<(), Violation> {
+    if end.outcome == AttemptOutcome::Undelivered {
+        return Ok(());
+    }
+    demand!(flight.attempt < job.retry.attempts_max, AttemptRules, "attempt {} was the last", flight.attempt);
+    let mut delay_us = u64::from(job.retry.initial_ms.min(job.retry.delay_ms_max)) * 1_000;
+    for _ in 1..flight.attempt {
+        delay_us = delay_us * u64::from(job.retry.multiplier_milli) / 1_000;
+        delay_us = delay_us.min(u64::from(job.retry.delay_ms_max) * 1_000);
+    }
+    let waits_us = retry_at.as_micros().saturating_sub(moment.wall.as_micros());
+    let least_us = delay_us - delay_us * u64::from(RETRY_JITTER_PERCENT) / 100;
+    demand!(
+        (least_us..=delay_us).contains(&waits_us),
+        AttemptRules,
+        "attempt {} is followed after {waits_us} us, not after {least_us} to {delay_us}",
+        flight.attempt
+    );
+    Ok(())
+}
+
+/// Submissions without a key are not remembered.
+fn key_until(key: u128, until: Timestamp) -> Timestamp {
+    if key == 0 { Timestamp::EPOCH } else { until }
+}
+
+const fn state_of(outcome: AttemptOutcome, is_dead: bool) -> ExecutionState {
+    match outcome {
+        AttemptOutcome::Cancelled => ExecutionState::Cancelled,
+        AttemptOutcome::TimedOut => ExecutionState::TimedOut,
+        AttemptOutcome::WorkerLost => ExecutionState::WorkerLost,
+        _ if is_dead => ExecutionState::Failed,
+        _ => ExecutionState::Succeeded,
+    }
+}
+
+const fn slot_of(event: &Event<'_>) -> Option<u32> {
+    match event {
+        Event::JobPaused(change) | Event::JobResumed(change) | Event::Triggered(change) => Some(change.slot),
+        Event::Dispatched(dispatched) => Some(dispatched.slot),
+        Event::Skipped(missed) => Some(missed.slot),
+        Event::Completed(end)
+        | Event::CompletedOutput(end, _)
+        | Event::AttemptFailed(end, ..)
+        | Event::DeadLettered(end, _) => Some(end.slot),
+        Event::CancelRequested(cancellation) | Event::Cancelled(cancellation) => Some(cancellation.slot),
+        _ => None,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "events carry the low half")]
+const fn low(value: u64) -> u32 {
+    value as u32
+}

@@ -1,0 +1,518 @@
+//! What is going to happen in a run, drawn from its seed: the node's settings, the jobs, what clients do with them, how workers
+//! behave, and the faults.
+//!
+//! Every part that can be left out has a name (`f3`, `o12`, `w1`), so that a failing plan can be made smaller and a smaller one named
+//! on the command line.
+
+use super::random::Stream;
+use std::{collections::BTreeSet, time::Duration};
+use tickwheel_wire::{
+    Timestamp,
+    frame::request::{JobVerb, SubmitMode},
+    job::{JobSpec, Priority, RetryPolicy, ScheduleSpec},
+};
+
+/// Parts of a plan that are left out, by name.
+pub type Dropped = BTreeSet<String>;
+
+/// Which log a node stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Segments on the simulated disk.
+    Files,
+    /// A store of transactions: commits are slow, end out of order, may have unknown results, and can be fenced.
+    Transactions,
+}
+
+/// The node's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Which log.
+    pub backend: Backend,
+    /// Shards at the first start.
+    pub shards: u16,
+    /// Partitions of the cluster.
+    pub partitions: u16,
+    /// Length of a segment.
+    pub segment_bytes: u64,
+    /// Commits in flight.
+    pub in_flight_max: usize,
+    /// Bytes of events after which a snapshot is due.
+    pub snapshot_log_bytes: u64,
+    /// Time that a turn of a shard takes, at most.
+    pub turn_us_max: u64,
+    /// Time that a disk operation takes, at most.
+    pub disk_us_max: u64,
+    /// How long executions wait for their worker.
+    pub reattach_ms: u32,
+    /// How long a cancelled attempt may go on.
+    pub cancel_grace_ms: u32,
+    /// How long finished jobs are kept.
+    pub finished_ms: u64,
+    /// Datagrams lost, in thousandths.
+    pub loss: u64,
+    /// Datagrams delivered twice, in thousandths.
+    pub repeat: u64,
+    /// Datagrams that take a detour, in thousandths.
+    pub reorder: u64,
+    /// Datagrams with a flipped bit, in thousandths.
+    pub corrupt: u64,
+    /// Delay of a datagram, at most.
+    pub delay_us_max: u64,
+}
+
+/// A job's definition, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Its tenant.
+    pub tenant: &'static str,
+    /// Its name.
+    pub name: String,
+    /// When it fires.
+    pub schedule: Schedule,
+    /// Attempts in all.
+    pub attempts_max: u16,
+    /// First delay between attempts.
+    pub initial_ms: u32,
+    /// Limit of an attempt.
+    pub start_to_close_ms: u32,
+    /// Limit of silence; 0: none.
+    pub heartbeat_ms: u32,
+    /// How urgent.
+    pub priority: Priority,
+    /// Whether it starts paused.
+    pub paused: bool,
+    /// Bytes of payload.
+    pub payload_bytes: usize,
+}
+
+/// When a job fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// Every so many microseconds from the submission on.
+    Every(u64),
+    /// Every so many minutes of the hour, by cron in UTC.
+    Minutes(u64),
+    /// Once, so many microseconds after the submission.
+    After(u64),
+    /// Once, at a time.
+    At(Timestamp),
+}
+
+impl Definition {
+    /// The definition as the protocol carries it.
+    pub fn encode(&self) -> Vec<u8> {
+        let expression = match self.schedule {
+            Schedule::Minutes(1) => "* * * * *".to_owned(),
+            Schedule::Minutes(minutes) => format!("*/{minutes} * * * *"),
+            _ => String::new(),
+        };
+        let schedule = match self.schedule {
+            Schedule::Every(every_us) => ScheduleSpec::Interval { every_us, anchor: Timestamp::MAX },
+            Schedule::Minutes(_) => ScheduleSpec::Cron { expression: &expression, zone: "UTC" },
+            Schedule::After(delay_us) => ScheduleSpec::After { delay_us },
+            Schedule::At(at) => ScheduleSpec::Once { at },
+        };
+        let payload = vec![7; self.payload_bytes];
+        let retry = RetryPolicy {
+            attempts_max: self.attempts_max,
+            initial_ms: self.initial_ms,
+            delay_ms_max: RETRY_MS_MAX,
+            ..RetryPolicy::default()
+        };
+        let spec = JobSpec {
+            payload: &payload,
+            priority: self.priority,
+            retry,
+            start_to_close_ms: self.start_to_close_ms,
+            heartbeat_ms: self.heartbeat_ms,
+            paused: self.paused,
+            ..JobSpec::new(self.tenant, &self.name, "work", schedule)
+        };
+        let mut bytes = Vec::new();
+        spec.encode(&mut bytes);
+        bytes
+    }
+}
+
+/// Longest delay between attempts.
+pub const RETRY_MS_MAX: u32 = 20_000;
+
+/// What a client does.
+#[derive(Clone, Debug)]
+pub enum Deed {
+    /// Submits; with a key, also once more after the time given, within the window of the key.
+    Submit {
+        /// What.
+        definition: Definition,
+        /// How.
+        mode: SubmitMode,
+        /// States a revision that the job does not have.
+        wrong_revision: bool,
+        /// Window of an idempotency key, and when the submission is repeated.
+        key: Option<(Duration, Duration)>,
+    },
+    /// Does something with a job.
+    Command(JobVerb),
+    /// Cancels what the job is doing.
+    Cancel,
+    /// Looks at the job.
+    Get,
+    /// Watches the job's partition.
+    Watch,
+}
+
+/// What a client does with one job at a time.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Its name in the plan.
+    pub label: String,
+    /// When, at the earliest: operations on one job wait for each other.
+    pub at: Duration,
+    /// Number of the job.
+    pub job: usize,
+    /// What.
+    pub deed: Deed,
+}
+
+/// How a worker behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerPlan {
+    /// Number in the plan, which is also that of its stream.
+    pub index: usize,
+    /// How many executions it holds.
+    pub capacity: u32,
+    /// When it comes.
+    pub from: Duration,
+    /// Longest run of a handler.
+    pub run_max: Duration,
+    /// Attempts that fail, in thousandths.
+    pub fails: u64,
+    /// Attempts that never end by themselves, in thousandths.
+    pub hangs: u64,
+    /// Attempts reported long after their limit, in thousandths.
+    pub late: u64,
+    /// Attempts reported twice, in thousandths.
+    pub doubles: u64,
+    /// Reports with a token that was never given to it, in thousandths.
+    pub forges: u64,
+    /// Whether it stays silent where signs of life are asked for.
+    pub silent: bool,
+}
+
+/// A fault and when it strikes.
+#[derive(Clone, Debug)]
+pub struct PlannedFault {
+    /// Its name in the plan.
+    pub label: String,
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub fault: Fault,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The power fails at the disk's step so many ahead; back after `down`, with so many shards.
+    PowerLoss {
+        /// Disk steps from now.
+        steps: u64,
+        /// How long the node is away.
+        down: Duration,
+        /// Shards afterwards.
+        shards: u16,
+    },
+    /// The process is killed.
+    Kill {
+        /// How long the node is away.
+        down: Duration,
+        /// Shards afterwards.
+        shards: u16,
+    },
+    /// The node is asked to stop, and started again.
+    Restart {
+        /// Time to finish.
+        limit: Duration,
+        /// Shards afterwards.
+        shards: u16,
+    },
+    /// The node's process stands still (SIGSTOP).
+    Pause(Duration),
+    /// The disk's next steps fail.
+    DiskErrors {
+        /// For how long.
+        during: Duration,
+        /// Failing writes, per 100,000.
+        writes: u32,
+        /// Failing syncs, per 100,000.
+        syncs: u32,
+    },
+    /// Disk operations take up to this long.
+    SlowDisk {
+        /// For how long.
+        during: Duration,
+        /// The longest operation.
+        latency: Duration,
+    },
+    /// The disk has no room for more.
+    FullDisk(Duration),
+    /// The disk lies for a while: a write is lost, or lands elsewhere.
+    LyingDisk {
+        /// For how long.
+        during: Duration,
+        /// Lost writes per 100,000.
+        lost: u32,
+        /// Misdirected writes per 100,000.
+        misdirected: u32,
+    },
+    /// A bit of the log or of a snapshot flips while the node is down; mended after the node has refused to start, or has
+    /// started without.
+    BitRot(u64),
+    /// Datagrams of one actor vanish.
+    Cut {
+        /// Which actor, by number modulo their count.
+        actor: usize,
+        /// For how long.
+        during: Duration,
+        /// Whether they vanish towards the node only.
+        one_way: bool,
+    },
+    /// Everyone's datagrams suffer more.
+    BadNetwork {
+        /// For how long.
+        during: Duration,
+        /// Lost, in thousandths.
+        loss: u64,
+    },
+    /// The system's clock is set.
+    ClockJump {
+        /// By so many milliseconds.
+        ms: i64,
+    },
+    /// The system's clock stands still.
+    ClockFreeze(Duration),
+    /// A worker's process dies; a new one comes after a while.
+    WorkerDeath {
+        /// Which, by number modulo their count.
+        worker: usize,
+        /// How long it is away.
+        down: Duration,
+    },
+    /// A worker loses its connection and comes back.
+    WorkerReconnect {
+        /// Which, by number modulo their count.
+        worker: usize,
+        /// How long it is away.
+        down: Duration,
+    },
+    /// Another owner takes the streams over (transactions only).
+    Fence,
+    /// The store answers some commits with "unknown" for a while (transactions only).
+    UnknownResults(Duration),
+}
+
+/// Everything that will happen in a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The root seed.
+    pub seed: u64,
+    /// The node's settings.
+    pub settings: Settings,
+    /// How long clients act and faults strike.
+    pub active: Duration,
+    /// What clients do, by time.
+    pub operations: Vec<Operation>,
+    /// Clients.
+    pub clients: usize,
+    /// Workers.
+    pub workers: Vec<WorkerPlan>,
+    /// What goes wrong, by time.
+    pub faults: Vec<PlannedFault>,
+}
+
+/// The first moment of every run, on the wall.
+pub const START: Timestamp = Timestamp::from_secs(1_767_225_600);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Plan {
+    /// The plan of `seed`, less what is dropped.
+    pub fn new(seed: u64, dropped: &Dropped) -> Self {
+        let mut stream = Stream::new(seed, "settings", 0);
+        let settings = settings(&mut stream);
+        let active = stream.millis(40_000, 400_000);
+        let mut operations = operations(seed, active);
+        operations.retain(|operation| !dropped.contains(&operation.label));
+        let worker_count = usize::try_from(stream.between(1, 4)).expect("few");
+        let workers = (0..worker_count).map(|index| worker(seed, index)).collect::<Vec<_>>();
+        let workers = workers.into_iter().filter(|worker| !dropped.contains(&format!("w{}", worker.index))).collect();
+        let mut faults = faults(seed, active, &settings);
+        faults.retain(|fault| !dropped.contains(&fault.label));
+        let clients = usize::try_from(stream.between(1, 3)).expect("few");
+        Self { seed, settings, active, operations, clients, workers, faults }
+    }
+
+    /// The names of all parts that can be left out, the most disturbing first.
+    pub fn labels(&self) -> Vec<String> {
+        let faults = self.faults.iter().map(|fault| fault.label.clone());
+        let operations = self.operations.iter().map(|operation| operation.label.clone());
+        let workers = self.workers.iter().map(|worker| format!("w{}", worker.index));
+        faults.chain(operations).chain(workers).collect()
+    }
+}
+
+fn settings(stream: &mut Stream) -> Settings {
+    let calm = stream.chance(400);
+    let backend = if stream.chance(200) { Backend::Transactions } else { Backend::Files };
+    Settings {
+        backend,
+        shards: u16::try_from(stream.between(1, 3)).expect("few"),
+        partitions: stream.pick(&[4, 8]),
+        segment_bytes: stream.pick(&[64 << 10, 128 << 10]),
+        in_flight_max: usize::try_from(stream.between(1, 6)).expect("few"),
+        snapshot_log_bytes: stream.pick(&[4 << 10, 16 << 10, 1 << 30]),
+        turn_us_max: stream.pick(&[30, 200, 2_000]),
+        disk_us_max: stream.pick(&[50, 1_000, 10_000]),
+        reattach_ms: stream.pick(&[500, 2_000, 5_000]),
+        cancel_grace_ms: stream.pick(&[1_000, 5_000]),
+        finished_ms: stream.pick(&[3_000, 86_400_000]),
+        loss: if calm { 0 } else { stream.below(50) },
+        repeat: if calm { 0 } else { stream.below(30) },
+        reorder: if calm { 0 } else { stream.below(100) },
+        corrupt: if calm { 0 } else { stream.below(10) },
+        delay_us_max: stream.pick(&[200, 2_000, 50_000]),
+    }
+}
+
+fn definition(stream: &mut Stream, job: usize) -> Definition {
+    let schedule = match stream.below(10) {
+        0..=3 => Schedule::Every(stream.pick(&[700_000, 1_000_000, 3_000_000, 7_000_000, 30_000_000])),
+        4 => Schedule::Minutes(stream.pick(&[1, 2, 5])),
+        5..=7 => Schedule::After(stream.below(30_000_000)),
+        8 => Schedule::At(Timestamp::from_micros(START.as_micros() + stream.below(200_000_000))),
+        _ => Schedule::Every(stream.between(1_000_000, 60_000_000)),
+    };
+    Definition {
+        tenant: stream.pick(&TENANTS),
+        name: format!("job-{job}"),
+        schedule,
+        attempts_max: u16::try_from(stream.between(1, 4)).expect("few"),
+        initial_ms: stream.pick(&[10, 1_000, 5_000]),
+        start_to_close_ms: stream.pick(&[1_000, 4_000, 15_000]),
+        heartbeat_ms: stream.pick(&[0, 0, 1_000, 3_000]),
+        priority: stream.pick(&[Priority::P0, Priority::P1, Priority::P2]),
+        paused: stream.chance(100),
+        payload_bytes: stream.pick(&[0, 10, 300, 3_000]),
+    }
+}
+
+/// The tenants of every run.
+pub const TENANTS: [&str; 2] = ["acme", "globex"];
+
+/// The deeds of a run: each job is created, then met with others now and then, one after the other.
+fn operations(seed: u64, active: Duration) -> Vec<Operation> {
+    let mut stream = Stream::new(seed, "operations", 0);
+    let jobs = usize::try_from(stream.between(3, 25)).expect("few");
+    let mut operations = Vec::new();
+    for job in 0..jobs {
+        let mut stream = Stream::new(seed, "job", job as u64);
+        let tenant = definition(&mut stream, job).tenant;
+        let mut at = stream.duration(Duration::from_millis(10), active / 2);
+        for number in 0..stream.between(1, 8) {
+            let deed = deed(&mut stream, job, tenant, number == 0);
+            operations.push(Operation { label: format!("o{job}.{number}"), at, job, deed });
+            at += stream.duration(Duration::from_millis(1), active / 6);
+        }
+    }
+    operations.retain(|operation| operation.at < active);
+    operations.sort_by_key(|operation| operation.at);
+    operations
+}
+
+fn deed(stream: &mut Stream, job: usize, tenant: &'static str, first: bool) -> Deed {
+    let verb = stream.pick(&[JobVerb::Pause, JobVerb::Resume, JobVerb::Trigger, JobVerb::Trigger, JobVerb::Delete]);
+    match if first { 0 } else { stream.below(12) } {
+        0..=3 => {
+            let key = stream.chance(500).then(|| {
+                let window = stream.pick(&[2 * SECOND, 10 * SECOND, 60 * SECOND]);
+                (window, window * u32::try_from(stream.between(1, 99)).expect("small") / 100)
+            });
+            Deed::Submit {
+                definition: Definition { tenant, ..definition(stream, job) },
+                mode: stream.pick(&[SubmitMode::Create, SubmitMode::Upsert]),
+                wrong_revision: stream.chance(100),
+                key,
+            }
+        }
+        4..=8 => Deed::Command(verb),
+        9 => Deed::Cancel,
+        10 => Deed::Get,
+        _ => Deed::Watch,
+    }
+}
+
+fn worker(seed: u64, index: usize) -> WorkerPlan {
+    let mut stream = Stream::new(seed, "worker", index as u64);
+    // The first worker is always there and decent enough, so that something gets done.
+    let decent = index == 0 || stream.chance(500);
+    let bad = |stream: &mut Stream, most| if decent { stream.below(20) } else { stream.below(most) };
+    WorkerPlan {
+        index,
+        capacity: u32::try_from(stream.pick(&[1, 2, 8, 64])).expect("few"),
+        from: if index == 0 { Duration::ZERO } else { stream.millis(0, 20_000) },
+        run_max: stream.pick(&[SECOND / 20, SECOND, 5 * SECOND]),
+        fails: bad(&mut stream, 500),
+        hangs: bad(&mut stream, 200),
+        late: bad(&mut stream, 200),
+        doubles: bad(&mut stream, 300),
+        forges: if index == 0 { 0 } else { bad(&mut stream, 300) },
+        silent: !decent && stream.chance(500),
+    }
+}
+
+fn faults(seed: u64, active: Duration, settings: &Settings) -> Vec<PlannedFault> {
+    let mut stream = Stream::new(seed, "faults", 0);
+    // Some runs have hardly any, so that what needs peace to go wrong gets it.
+    let count = stream.pick(&[0, 2, 5, 12, 30]);
+    // A disk that lies breaks every promise but one: what is wrong is noticed. Such runs are of their own kind.
+    let lies = stream.chance(60);
+    let rots = stream.chance(400);
+    let mut faults: Vec<_> = (0..count)
+        .map(|number| {
+            let mut stream = Stream::new(seed, "fault", number);
+            let at = Duration::from_micros(stream.below(u64::try_from(active.as_micros()).expect("short")));
+            let fault = fault(&mut stream, settings, lies, rots);
+            PlannedFault { label: format!("f{number}"), at, fault }
+        })
+        .collect();
+    faults.sort_by_key(|fault| fault.at);
+    faults
+}
+
+fn fault(stream: &mut Stream, settings: &Settings, lies: bool, rots: bool) -> Fault {
+    let down = stream.duration(SECOND / 100, 20 * SECOND);
+    let during = stream.duration(SECOND / 10, 20 * SECOND);
+    let shards = u16::try_from(stream.between(1, 3)).expect("few");
+    let files = settings.backend == Backend::Files;
+    match stream.below(20) {
+        0..=2 => Fault::PowerLoss { steps: stream.between(1, 12), down, shards },
+        3 | 4 => Fault::Kill { down, shards },
+        5 => Fault::Restart { limit: stream.duration(SECOND / 1_000, 5 * SECOND), shards },
+        6 => Fault::Pause(stream.duration(SECOND / 100, 40 * SECOND)),
+        7 if files => Fault::DiskErrors { during, writes: 2_000, syncs: 2_000 },
+        8 if files => Fault::SlowDisk { during, latency: stream.duration(SECOND / 100, SECOND) },
+        9 if files => Fault::FullDisk(during),
+        10 if files && !lies && rots => Fault::BitRot(stream.draw()),
+        10 if files && lies => Fault::LyingDisk { during, lost: 5_000, misdirected: 5_000 },
+        11 if files && rots => Fault::BitRot(stream.draw()),
+        7 | 8 => Fault::Fence,
+        9..=11 => Fault::UnknownResults(during),
+        12 | 13 => Fault::Cut { actor: stream.place(8), during, one_way: stream.chance(300) },
+        14 => Fault::BadNetwork { during, loss: stream.between(100, 500) },
+        15 => Fault::ClockJump { ms: stream.pick(&[-100_000, -3_000, -500, 500, 3_000, 100_000, 3_600_000]) },
+        16 => Fault::ClockFreeze(during),
+        17 => Fault::WorkerDeath { worker: stream.place(8), down },
+        _ => Fault::WorkerReconnect { worker: stream.place(8), down },
+    }
+}

@@ -1,0 +1,118 @@
+//! Mistakes planted on purpose, one at a time, to show that the simulator finds them.
+//!
+//! Without the feature `planted`, which only tests turn on, [`Mistake::is_made`] is the constant `false` and nothing of this is left in the
+//! program. With it, a thread may be told to make one mistake; it is at the place of each that one reads what it is.
+
+/// A plausible mistake in the code that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Mistake {
+    /// The log reports commits as durable as soon as they are appended.
+    AcknowledgedBeforeSync,
+    /// The log reports the newest commit that is done, whatever became of those before it.
+    AcknowledgedOutOfOrder,
+    /// Commits are written and not synced.
+    WriteNotSynced,
+    /// An unreadable end of a log is damage.
+    TornTailTakenForDamage,
+    /// Damage in the middle of a log is its end.
+    DamageTakenForTornTail,
+    /// What recovery has found at the end of a log is not made durable.
+    TailNotMadeDurable,
+    /// A segment is removed when any of its partitions has a snapshot that covers it.
+    LogTrimmedTooFar,
+    /// A damaged snapshot is passed over even if the log no longer holds what was in it.
+    SnapshotLossUnnoticed,
+    /// Jobs that change while a snapshot is walked are written as they have become.
+    SnapshotSeesLaterChanges,
+    /// Outputs leave one commit too early.
+    ReleasedOneCommitEarly,
+    /// What a full queue between shards does not take is dropped.
+    FullQueueDrops,
+    /// An attempt that was never delivered gives its token back.
+    TokenReused,
+    /// An entry that is armed again is lost now and then.
+    RearmedEntryLost,
+    /// A report on the previous attempt ends the running one.
+    PreviousAttemptCompletes,
+    /// A report counts whichever worker sends it.
+    AnyWorkerCompletes,
+    /// The limit of an attempt counts by the wall clock.
+    TimeoutCountsWallTime,
+    /// Idempotency keys are forgotten a second before their time.
+    KeyForgottenEarly,
+    /// Missed firings are not accounted for.
+    MissedNotCounted,
+    /// An attempt that failed does not count.
+    FailedAttemptNotCounted,
+    /// A resumed job is not looked at again.
+    ResumedJobNotArmed,
+    /// A worker's slot is not freed when its attempt failed.
+    SlotLeaked,
+    /// A job created anew has the identity of the one that was deleted.
+    IdentityReused,
+    /// A job that is paused fires.
+    PausedJobFires,
+    /// The rest of a frame that was cut in two is dropped.
+    SplitFrameLost,
+    /// The end of a session that has timed out is not announced.
+    EndNotAnnounced,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: [Self; 25] = [
+        Self::AcknowledgedBeforeSync,
+        Self::AcknowledgedOutOfOrder,
+        Self::WriteNotSynced,
+        Self::TornTailTakenForDamage,
+        Self::DamageTakenForTornTail,
+        Self::TailNotMadeDurable,
+        Self::LogTrimmedTooFar,
+        Self::SnapshotLossUnnoticed,
+        Self::SnapshotSeesLaterChanges,
+        Self::ReleasedOneCommitEarly,
+        Self::FullQueueDrops,
+        Self::TokenReused,
+        Self::RearmedEntryLost,
+        Self::PreviousAttemptCompletes,
+        Self::AnyWorkerCompletes,
+        Self::TimeoutCountsWallTime,
+        Self::KeyForgottenEarly,
+        Self::MissedNotCounted,
+        Self::FailedAttemptNotCounted,
+        Self::ResumedJobNotArmed,
+        Self::SlotLeaked,
+        Self::IdentityReused,
+        Self::PausedJobFires,
+        Self::SplitFrameLost,
+        Self::EndNotAnnounced,
+    ];
+
+    /// Whether this thread is to make the mistake.
+    #[cfg(not(feature = "planted"))]
+    #[inline(always)]
+    pub const fn is_made(self) -> bool {
+        false
+    }
+
+    /// Whether this thread is to make the mistake.
+    #[cfg(feature = "planted")]
+    #[inline]
+    pub fn is_made(self) -> bool {
+        made::MISTAKE.get() == Some(self)
+    }
+
+    /// From now on this thread makes `mistake`, or none.
+    #[cfg(feature = "planted")]
+    pub fn plant(mistake: Option<Self>) {
+        made::MISTAKE.set(mistake);
+    }
+}
+
+#[cfg(feature = "planted")]
+mod made {
+    thread_local! {
+        pub static MISTAKE: std::cell::Cell<Option<super::Mistake>> = const { std::cell::Cell::new(None) };
+    }
+}
