@@ -30,11 +30,6 @@ pub const COMPARE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Half speed, in parts per million: how time runs after the system's clock was set back beyond [`JUMP_BOUND`].
 const HALF_SPEED_PPM: i64 = -500_000;
-/// A comparison is thrown away when more time than this passed between its readings: the thread was interrupted.
-const COMPARE_SPREAD_MAX: Duration = Duration::from_micros(50);
-/// A comparison is taken in any case after this many were thrown away, so that an overloaded machine still follows.
-const COMPARE_DISCARDS_MAX: u32 = 20;
-
 /// The time since the process's origin, which is the first call of this function or of a clock.
 pub fn since_origin(instant: Instant) -> Duration {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
@@ -65,7 +60,6 @@ pub struct Reading {
 pub struct Clock {
     slewed: SlewedClock,
     compare_at: Instant,
-    discards: u32,
     alarm: Option<ClockAlarm>,
 }
 
@@ -73,10 +67,12 @@ impl Clock {
     /// A clock that starts at the system's wall time, but not before `floor`: the latest time found in the log, so
     /// that time does not go back over a restart either.
     pub fn new(floor: Timestamp) -> Self {
-        let (instant, system) = (Instant::now(), system_time());
+        // In this order: a thread that is interrupted in between makes the clock late, never early.
+        let system = system_time();
+        let instant = Instant::now();
         let mut slewed = SlewedClock::new(since_origin(instant), system.max(floor));
         let alarm = slewed.compare(since_origin(instant), system);
-        Self { slewed, compare_at: instant + COMPARE_INTERVAL, discards: 0, alarm }
+        Self { slewed, compare_at: instant + COMPARE_INTERVAL, alarm }
     }
 
     /// Reads the clock: one call into the vDSO, three more ten times a second.
@@ -98,13 +94,9 @@ impl Clock {
     fn compare(&mut self, before: Instant) -> Instant {
         let system = system_time();
         let after = Instant::now();
-        if after - before > COMPARE_SPREAD_MAX && self.discards < COMPARE_DISCARDS_MAX {
-            self.discards += 1;
-            return after;
-        }
-        self.discards = 0;
         self.compare_at = after + COMPARE_INTERVAL;
-        self.alarm = self.slewed.compare(since_origin(before), system).or(self.alarm);
+        let alarm = self.slewed.compare_between([before, after].map(since_origin), system);
+        self.alarm = alarm.or(self.alarm);
         after
     }
 }
@@ -138,6 +130,17 @@ impl SlewedClock {
         let slewed_us = elapsed_us + elapsed_us * i128::from(self.rate_ppm) / 1_000_000;
         let slewed_us = u64::try_from(slewed_us).expect("the slowest rate is half speed, so time goes forward");
         Timestamp::from_micros(self.base_wall.as_micros().saturating_add(slewed_us))
+    }
+
+    /// Like [`compare`](Self::compare), with a `system` time that was read at some moment between the two given. Only what is certain
+    /// counts as a difference: a thread may be interrupted between two readings for as long as it pleases the kernel.
+    fn compare_between(&mut self, [before, after]: [Duration; 2], system: Timestamp) -> Option<ClockAlarm> {
+        let wall_after = self.wall(after);
+        if system < self.wall(before) {
+            self.compare(before, system)
+        } else {
+            self.compare(after, system.max(wall_after))
+        }
     }
 
     /// Starts a new line at `monotonic` that approaches `system`. To be called every [`COMPARE_INTERVAL`].
@@ -205,6 +208,23 @@ mod tests {
             assert!(difference_us.abs() <= 20, "{difference_us} us are left of {offset_us}");
             assert_eq!(alarms, []);
         }
+    }
+
+    #[test]
+    fn an_interruption_between_two_readings_is_no_difference() {
+        let at = Duration::from_secs;
+        let mut clock = SlewedClock::new(Duration::ZERO, START);
+        for second in (10..100).step_by(10) {
+            // The system's time was read right before the second reading, then right after the first: the clocks agree.
+            let read_at = if second % 20 == 0 { at(second) } else { at(second + 5) };
+            let alarm = clock.compare_between([at(second), at(second + 5)], START.saturating_add(read_at));
+            assert_eq!(alarm, None);
+            assert_eq!(clock.wall(at(second + 9)), START.saturating_add(at(second + 9)));
+        }
+        let alarm = clock.compare_between([at(100), at(105)], START.saturating_add(at(165)));
+        assert_eq!(alarm, Some(ClockAlarm::Forward(at(60))), "this much is certain");
+        let alarm = clock.compare_between([at(110), at(115)], START.saturating_add(at(150)));
+        assert_eq!(alarm, Some(ClockAlarm::Backward(at(20))));
     }
 
     #[test]
