@@ -273,8 +273,16 @@ impl Shard {
         }
     }
 
-    /// Frees the slot that was kept for an attempt, now that its worker has reported.
-    pub(super) fn vacate_abandoned(&mut self, job: JobId, token: Token) {
+    /// Frees the slot that was kept for an attempt, now that its worker has reported through `session`. Nobody else's report does.
+    pub(super) fn vacate_abandoned(&mut self, job: JobId, token: Token, session: SessionRef) {
+        let holder = match self.abandoned.get(&(job, token)) {
+            Some(AbandonedPlace::Here(handle)) => self.dispatcher.session(*handle),
+            Some(AbandonedPlace::AtHome(session)) => Some(*session),
+            None => None,
+        };
+        if holder != Some(session) {
+            return;
+        }
         match self.abandoned.remove(&(job, token)) {
             Some(AbandonedPlace::Here(handle)) => self.vacate(WorkerPlace::Here(handle)),
             Some(AbandonedPlace::AtHome(session)) => self.vacate(WorkerPlace::AtHome(session)),

@@ -176,7 +176,7 @@ impl Shard {
         let head = complete.head;
         let verdict = self.take_report(origin, complete, effects);
         if verdict == Verdict::StaleToken || verdict == Verdict::UnknownJob {
-            self.vacate_abandoned(head.job, head.token);
+            self.vacate_abandoned(head.job, head.token, origin.session);
         }
         let (job, fire_sequence, token) = (head.job, head.fire_sequence, head.token);
         origin.reply(effects, &Completed { job, fire_sequence, token, verdict });
