@@ -43,6 +43,7 @@ struct Request {
     partition: PartitionId,
     tenant: &'static str,
     bytes: Vec<u8>,
+    asked_at: Duration,
     sent_count: u32,
     again_at: Option<Duration>,
     /// What the first submission with the same key was told, and until when that holds.
@@ -261,7 +262,16 @@ impl Client {
             ),
         );
         self.errands.get_mut(&job).expect("it was looked up").is_busy = true;
-        let request = Request { operation, partition, tenant, bytes, sent_count: 0, again_at: None, first };
+        let request = Request {
+            operation,
+            partition,
+            tenant,
+            bytes,
+            asked_at: context.now,
+            sent_count: 0,
+            again_at: None,
+            first,
+        };
         self.requests.insert(request_id, request);
         self.send(request_id);
     }
@@ -460,11 +470,13 @@ fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContex
     // What was sent more than once may have been done before.
     let is_repeated = request.sent_count > 1;
     let found = job_of(request, context);
+    let name = format!("job-{}", request.operation.job);
+    let has_had = context.auditor.partition(request.partition).has_had(request.tenant, &name, request.asked_at);
     let expected = match (&request.operation.deed, code) {
         _ if context.auditor.has_lied => true,
         (Deed::Submit { mode: SubmitMode::Create, .. }, RefusalCode::AlreadyExists) => match request.first {
             Some((.., until)) => context.wall >= until,
-            None => is_repeated || found.is_some(),
+            None => is_repeated || has_had,
         },
         (Deed::Submit { mode, wrong_revision, .. }, RefusalCode::RevisionConflict) => {
             *mode == SubmitMode::Upsert && *wrong_revision

@@ -212,6 +212,8 @@ pub struct Partition {
     journal: Vec<(Duration, Vec<u8>)>,
     /// Every event that told a job's identity and revision, or an attempt's token or end, by what it told.
     pub told: BTreeMap<Fact, u64>,
+    /// When a job with this name was last removed.
+    removed_at: BTreeMap<(String, String), Duration>,
     /// The event that removed each job that is gone.
     removed: BTreeMap<JobId, u64>,
     /// What missed firings were announced for the dispatch that follows.
@@ -244,6 +246,12 @@ impl Partition {
     /// The job with this name.
     pub fn job(&self, tenant: &str, name: &str) -> Option<&Job> {
         self.jobs.get(self.names.get(&(tenant.to_owned(), name.to_owned()))?)
+    }
+
+    /// Whether there is a job with this name, or was at some time since then.
+    pub fn has_had(&self, tenant: &str, name: &str, since: Duration) -> bool {
+        let key = (tenant.to_owned(), name.to_owned());
+        self.names.contains_key(&key) || self.removed_at.get(&key).is_some_and(|at| *at >= since)
     }
 
     /// The job with this identity.
@@ -668,6 +676,7 @@ impl Partition {
                 if let Some(job) = self.jobs.remove(&change.slot) {
                     self.removed.insert(job.id, self.sequence);
                     self.names.remove(&job.name);
+                    self.removed_at.insert(job.name, now);
                 }
             }
             Event::Misfired(missed) => self.missed = Some((missed.slot, missed.count)),

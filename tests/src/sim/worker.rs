@@ -34,6 +34,8 @@ struct Attempt {
     ends_at: Option<Duration>,
     heartbeat_at: Option<Duration>,
     is_reported_twice: bool,
+    /// Number of the session that it came through.
+    session: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,7 +258,7 @@ impl Worker {
         let every = Duration::from_millis(head.heartbeat_ms.into()) / HEARTBEATS_PER_LIMIT;
         let heartbeat_at = (head.heartbeat_ms > 0 && (self.is_honest || !plan.silent)).then(|| now + every);
         let is_reported_twice = self.draw(plan.doubles);
-        let attempt = Attempt { head, outcome, ends_at, heartbeat_at, is_reported_twice };
+        let attempt = Attempt { head, outcome, ends_at, heartbeat_at, is_reported_twice, session: self.sessions };
         self.running.insert((head.job, head.token.0), attempt);
         if self.draw(plan.forges) {
             self.forge(&head, context);
@@ -372,18 +374,15 @@ impl Worker {
         self.send(Lane::P1, &Complete { head: *head, error: "", output: b"output" });
     }
 
-    /// How many attempts it runs.
+    /// Whether it got no more attempts through its session than it has room for. Those of former sessions it claims, which takes a moment.
     ///
     /// # Errors
-    /// When they are more than it has room for.
+    /// When it did.
     pub fn check_room(&self) -> Result<(), Violation> {
-        let (count, capacity) = (self.running.len(), self.plan.capacity as usize);
-        demand!(
-            count <= 2 * capacity,
-            Bounded,
-            "worker-{} has {count} attempts and room for {capacity}",
-            self.plan.index
-        );
+        let count = self.running.values().filter(|attempt| attempt.session == self.sessions).count();
+        let capacity = self.plan.capacity as usize;
+        let index = self.plan.index;
+        demand!(count <= capacity, Bounded, "worker-{index} has {count} attempts and room for {capacity}");
         Ok(())
     }
 }

@@ -55,7 +55,7 @@ pub struct ActorContext<'a> {
     pub now: Duration,
     /// The moment at which virtual time began.
     pub base: Instant,
-    /// The node's wall clock.
+    /// The latest that the node's wall clock has shown: what it answers now it may have decided then.
     pub wall: Timestamp,
     /// How many shards the node has.
     pub shards: u16,
@@ -154,6 +154,7 @@ struct World {
     is_over: bool,
     clock_offset_us: i64,
     frozen_at: Option<Timestamp>,
+    latest_wall: Timestamp,
     disturbed_until: Duration,
     look_ahead_at: Duration,
     look_stream: Stream,
@@ -192,6 +193,7 @@ impl World {
             is_over: false,
             clock_offset_us: 0,
             frozen_at: None,
+            latest_wall: START,
             disturbed_until: Duration::ZERO,
             look_ahead_at: Duration::ZERO,
             look_stream: Stream::new(plan.seed, "looks ahead", 0),
@@ -274,8 +276,11 @@ impl World {
         let conditions = std::mem::take(&mut self.conditions);
         conditions.into_iter().for_each(|(_, condition)| self.end(condition));
         self.paused_until = self.now;
-        self.power_fails_by = None;
-        self.node.disk.crash_at(u64::MAX);
+        // A power failure that has struck already is still to be dealt with.
+        if !self.node.disk.is_off() {
+            self.power_fails_by = None;
+            self.node.disk.crash_at(u64::MAX);
+        }
         self.network.weather = Weather { delay_us_max: self.network.weather.delay_us_max, ..Weather::default() };
         let now = self.now;
         self.workers.iter_mut().for_each(|worker| worker.become_honest(now));
@@ -536,7 +541,8 @@ impl World {
     // The actors.
 
     fn turn_actors(&mut self) -> Result<(), Violation> {
-        let wall = self.wall();
+        self.latest_wall = self.latest_wall.max(self.wall());
+        let wall = self.latest_wall;
         let Self { clients, workers, auditor, trace, network, conditions, now, base, shards, node, .. } = self;
         let partition_count = node.partition_count();
         let mut context =
@@ -730,7 +736,7 @@ impl World {
                 let from = streams.len().saturating_sub(self.shards.into());
                 in_folder("log").into_iter().filter(|path| streams[from..].contains(&stream(path))).collect()
             }
-            6 | 7 => in_folder("snapshots"),
+            6..=8 => in_folder("snapshots"),
             _ => Vec::new(),
         };
         if mix64(draw) % 10 > 5 {
@@ -767,13 +773,13 @@ impl World {
         let offset = offsets.clone().find(says_something).unwrap_or(mix64(draw) % length);
         copy.corrupt(path, offset, 1 << (draw >> 60 & 7));
         let mut probe = Node::new(self.plan.settings, self.base, self.plan.seed);
+        let behind = blocks_behind(&copy, path, offset);
         probe.disk = copy.clone();
         let result = probe.start(self.now, self.system_wall(), self.shards);
         let what = result.as_ref().map(|_| "starts").unwrap_or("refuses to start");
         self.trace.note(self.now, "probe", format_args!("{what} with a flipped bit at {offset} of {}", path.display()));
         match result {
             Ok(recovery) => {
-                let behind = blocks_behind(&copy, path, offset);
                 let may_lose = behind <= self.plan.settings.in_flight_max;
                 self.auditor.recovered_after_rot(&recovery.partitions, may_lose)
             }
