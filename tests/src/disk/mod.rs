@@ -1,6 +1,6 @@
 //! A disk whose platter lies in the test's hands: it remembers every write and flush in order, and fails when it is told to.
 //!
-//! Below a real ext4 there is a loop device, whose backing file is served by this process (FUSE, [`fuse`]). So whatever the code
+//! Below a real ext4 there is a loop device, whose backing file is served by this process (FUSE, `fuse.rs`). So whatever the code
 //! under test does, through `io_uring`, the page cache or the file system's journal, arrives here as the writes and flushes that a
 //! drive would see; and what is answered here comes up as a drive's answer does: a refused write is an EIO of the file.
 //!
