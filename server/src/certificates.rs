@@ -9,7 +9,7 @@ use rcgen::{
     SanType, date_time_ymd,
 };
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     net::IpAddr,
     os::unix::fs::OpenOptionsExt as _,
@@ -213,13 +213,17 @@ fn read(path: &Path) -> Result<String, CertificateError> {
     fs::read_to_string(path).map_err(|error| CertificateError::File { path: path.to_owned(), error })
 }
 
+/// Writes a file durably: after a loss of power it is whole or absent, as an empty certificate would keep the server from starting.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), CertificateError> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| CertificateError::File { path: path.to_owned(), error })
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|error| CertificateError::File { path: path.to_owned(), error })
 }

@@ -19,6 +19,7 @@ pub mod shrink;
 pub mod socket;
 pub mod trace;
 pub mod violation;
+pub mod when;
 pub mod worker;
 pub mod world;
 

@@ -4,6 +4,8 @@
 //! workers become honest, and what is due has to be done within [`LIVENESS_MAX`]; then the node is stopped and started, killed
 //! and started, and has to come back as it was.
 
+mod rot;
+
 use super::{
     auditor::{Auditor, Tally},
     client::Client,
@@ -20,10 +22,9 @@ use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use tickwheel_storage::simulated_disk::{DiskFaults, Latency, SimulatedDisk};
+use tickwheel_storage::simulated_disk::{DiskFaults, Latency};
 use tickwheel_wire::{PartitionCount, Timestamp, mix64};
 
 /// Virtual time within which everything due has to be done once the faults have stopped.
@@ -721,92 +722,10 @@ impl World {
             Condition::UnknownResults => self.node.store.set_unknown(0),
         }
     }
-
-    /// What rots: mostly the logs that are being written, and the newest snapshot of a partition; sometimes anything.
-    fn rotten_files(&self, files: Vec<PathBuf>, draw: u64) -> Vec<PathBuf> {
-        let number = |path: &Path| path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok()).unwrap_or(0);
-        let in_folder =
-            |folder: &str| files.iter().filter(|path| path.starts_with(folder)).cloned().collect::<Vec<_>>();
-        let mut chosen = match mix64(draw) % 10 {
-            0..=5 => {
-                let stream = |path: &PathBuf| path.parent().map_or(0, number);
-                let mut streams: Vec<u64> = in_folder("log").iter().map(stream).collect();
-                streams.sort_unstable();
-                streams.dedup();
-                let from = streams.len().saturating_sub(self.shards.into());
-                in_folder("log").into_iter().filter(|path| streams[from..].contains(&stream(path))).collect()
-            }
-            6..=8 => in_folder("snapshots"),
-            _ => Vec::new(),
-        };
-        if mix64(draw) % 10 > 5 {
-            let newest = chosen.iter().max_by_key(|path| number(path)).cloned();
-            chosen = newest.into_iter().collect();
-        }
-        if chosen.is_empty() { files } else { chosen }
-    }
-
-    /// A bit of the data flips, on a copy of the disk: a node started on it has to notice, or to find a state that there was.
-    fn rot(&mut self, draw: u64) -> Result<(), Violation> {
-        if self.node.disk.is_off() {
-            return Ok(());
-        }
-        let copy = self.node.disk.copy();
-        copy.set_faults(DiskFaults::default());
-        copy.set_capacity_bytes(u64::MAX);
-        let files: Vec<_> = copy
-            .paths()
-            .into_iter()
-            .filter(|path| copy.contents(path).is_some_and(|bytes| !bytes.is_empty()))
-            .collect();
-        if files.is_empty() || self.plan.settings.backend != Backend::Files {
-            return Ok(());
-        }
-        let files = self.rotten_files(files, draw);
-        let path = &files[usize::try_from(draw % files.len() as u64).expect("an index")];
-        let length = copy.contents(path).map_or(1, |bytes| bytes.len() as u64);
-        // Zeroes are room that is not used yet, for the most part.
-        let says_something = |offset: &u64| {
-            copy.contents(path).is_some_and(|bytes| bytes[usize::try_from(*offset).expect("small")] != 0)
-        };
-        let offsets = (0..64).map(|attempt| mix64(draw ^ mix64(attempt)) % length);
-        let offset = offsets.clone().find(says_something).unwrap_or(mix64(draw) % length);
-        copy.corrupt(path, offset, 1 << (draw >> 60 & 7));
-        let mut probe = Node::new(self.plan.settings, self.base, self.plan.seed);
-        let behind = blocks_behind(&copy, path, offset);
-        probe.disk = copy.clone();
-        let result = probe.start(self.now, self.system_wall(), self.shards);
-        let what = result.as_ref().map(|_| "starts").unwrap_or("refuses to start");
-        self.trace.note(self.now, "probe", format_args!("{what} with a flipped bit at {offset} of {}", path.display()));
-        match result {
-            Ok(recovery) => {
-                let may_lose = behind <= self.plan.settings.in_flight_max;
-                self.auditor.recovered_after_rot(&recovery.partitions, may_lose)
-            }
-            Err(StartFailure::Damage(_) | StartFailure::OutOfSpace) => Ok(()),
-            Err(other) => Err(Violation::new(Promise::Damage, format!("{}: {other:?}", path.display()))),
-        }
-    }
 }
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).expect("a short run")
-}
-
-/// How many blocks of its stream lie behind a place in a log file. Damage among the last few is taken for the torn end, as
-/// the log's format says: nothing on the disk tells that they had been durable.
-fn blocks_behind(disk: &SimulatedDisk, path: &Path, offset: u64) -> usize {
-    const BLOCK_BYTES: usize = 4_096;
-    let Some(directory) = path.parent().filter(|directory| directory.starts_with("log")) else { return usize::MAX };
-    let number = |path: &Path| path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
-    let files =
-        disk.paths().into_iter().filter(|file| file.parent() == Some(directory) && number(file) >= number(path));
-    let count = |file: PathBuf| {
-        let contents = disk.contents(&file).unwrap_or_default();
-        let from = if file == path { usize::try_from(offset).expect("small") / BLOCK_BYTES + 1 } else { 0 };
-        contents.chunks(BLOCK_BYTES).skip(from).filter(|page| page.starts_with(b"TWBK")).count()
-    };
-    files.map(count).sum()
 }
 
 /// Whether datagrams of the actor vanish, towards the node or from it.
