@@ -567,7 +567,7 @@ impl<'m> Replay<'m> {
     /// A damaged snapshot still tells by its name how far its partition had come: what the log no longer holds may have been in it alone.
     fn check_rejected(&self) -> Result<(), RecoverError> {
         for (partition, state) in (0u16..).map(PartitionId).zip(&self.states) {
-            let Some(state) = state.as_ref().filter(|_| !Mistake::SnapshotLossUnnoticed.is_made()) else { continue };
+            let Some(state) = state else { continue };
             if let Some((newest, sequence)) = &state.rejected
                 && state.next_sequence <= *sequence
             {
