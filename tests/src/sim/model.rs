@@ -4,11 +4,13 @@
 //! The model sees each event when it is decided, before anyone else. A journal of all events lets it go back to what survived a
 //! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
 
+mod rules;
+
 use super::{
     violation::{Promise, Violation, demand},
     when::When,
-    world::RETRY_JITTER_PERCENT,
 };
+use rules::{check_first_fire, check_retry};
 use std::{collections::BTreeMap, fmt, time::Duration};
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, Reader, Timestamp,
@@ -731,43 +733,6 @@ impl Job {
             cancelled_at: None,
         });
     }
-}
-
-fn check_first_fire(spec: &JobSpec<'_>, at: Timestamp, next_fire: Timestamp, moment: &Moment) -> Result<(), Violation> {
-    demand!(at == moment.wall, Jobs, "its time is not the node's, {}", moment.wall);
-    let expected = match When::of(&spec.schedule, at) {
-        When::Once(at) => at,
-        when => when.after(at),
-    };
-    demand!(next_fire == expected, Accounted, "the first firing is at {expected}");
-    Ok(())
-}
-
-fn check_retry(
-    job: &Job,
-    flight: &Flight,
-    end: &AttemptEnd,
-    retry_at: Timestamp,
-    moment: &Moment,
-) -> Result<(), Violation> {
-    if end.outcome == AttemptOutcome::Undelivered {
-        return Ok(());
-    }
-    demand!(flight.attempt < job.retry.attempts_max, AttemptRules, "attempt {} was the last", flight.attempt);
-    let mut delay_us = u64::from(job.retry.initial_ms.min(job.retry.delay_ms_max)) * 1_000;
-    for _ in 1..flight.attempt {
-        delay_us = delay_us * u64::from(job.retry.multiplier_milli) / 1_000;
-        delay_us = delay_us.min(u64::from(job.retry.delay_ms_max) * 1_000);
-    }
-    let waits_us = retry_at.as_micros().saturating_sub(moment.wall.as_micros());
-    let least_us = delay_us - delay_us * u64::from(RETRY_JITTER_PERCENT) / 100;
-    demand!(
-        (least_us..=delay_us).contains(&waits_us),
-        AttemptRules,
-        "attempt {} is followed after {waits_us} us, not after {least_us} to {delay_us}",
-        flight.attempt
-    );
-    Ok(())
 }
 
 /// Submissions without a key are not remembered.

@@ -1,0 +1,57 @@
+//! The rules of schedules and repetitions that an event has to keep.
+
+use super::{Flight, Job, Moment};
+use crate::sim::{
+    violation::{Violation, demand},
+    when::When,
+    world::RETRY_JITTER_PERCENT,
+};
+use tickwheel_wire::{
+    Timestamp,
+    event::{AttemptEnd, AttemptOutcome},
+    job::JobSpec,
+};
+
+/// The first firing of a definition is the schedule's.
+pub(super) fn check_first_fire(
+    spec: &JobSpec<'_>,
+    at: Timestamp,
+    next_fire: Timestamp,
+    moment: &Moment,
+) -> Result<(), Violation> {
+    demand!(at == moment.wall, Jobs, "its time is not the node's, {}", moment.wall);
+    let expected = match When::of(&spec.schedule, at) {
+        When::Once(at) => at,
+        when => when.after(at),
+    };
+    demand!(next_fire == expected, Accounted, "the first firing is at {expected}");
+    Ok(())
+}
+
+/// A failed attempt is followed by another while there are some left, after the policy's delay.
+pub(super) fn check_retry(
+    job: &Job,
+    flight: &Flight,
+    end: &AttemptEnd,
+    retry_at: Timestamp,
+    moment: &Moment,
+) -> Result<(), Violation> {
+    if end.outcome == AttemptOutcome::Undelivered {
+        return Ok(());
+    }
+    demand!(flight.attempt < job.retry.attempts_max, AttemptRules, "attempt {} was the last", flight.attempt);
+    let mut delay_us = u64::from(job.retry.initial_ms.min(job.retry.delay_ms_max)) * 1_000;
+    for _ in 1..flight.attempt {
+        delay_us = delay_us * u64::from(job.retry.multiplier_milli) / 1_000;
+        delay_us = delay_us.min(u64::from(job.retry.delay_ms_max) * 1_000);
+    }
+    let waits_us = retry_at.as_micros().saturating_sub(moment.wall.as_micros());
+    let least_us = delay_us - delay_us * u64::from(RETRY_JITTER_PERCENT) / 100;
+    demand!(
+        (least_us..=delay_us).contains(&waits_us),
+        AttemptRules,
+        "attempt {} is followed after {waits_us} us, not after {least_us} to {delay_us}",
+        flight.attempt
+    );
+    Ok(())
+}
