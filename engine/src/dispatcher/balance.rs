@@ -11,7 +11,7 @@
 //! waited at a window's end, and gives idle slots back: at once if a sibling wants one, else when they were not needed
 //! for a whole window. So an idle node falls silent.
 
-use super::{Dispatcher, LoanMessage, PoolId, PoolSet, WorkerHandle, class::Origin, loans::signed};
+use super::{Dispatcher, LoanMessage, PoolId, PoolSet, WorkerHandle, class::Origin, loans::signed, workers::Returning};
 use tickwheel_wire::ShardId;
 
 /// Turns between two looks at what may settle slowly. A power of two.
@@ -50,6 +50,8 @@ impl Dispatcher {
         }
         self.loans.turn += 1;
         let window_ends = self.loans.turn.is_multiple_of(WINDOW_TURNS);
+        // Before anything is called back, or a borrower would answer the call with slots that do not exist any more.
+        self.announce_gone();
         self.return_idle(window_ends);
         self.distribute_aside();
         self.forget_satisfied();
@@ -64,7 +66,6 @@ impl Dispatcher {
             self.announce_demand(pool, window_ends);
         }
         self.announce_returns();
-        self.announce_gone();
     }
 
     fn siblings(&self) -> impl Iterator<Item = ShardId> + use<> {
@@ -88,7 +89,8 @@ impl Dispatcher {
             served: home.served,
             wants: self.ready.count_in(pool) > 0,
             gives: own.saturating_sub(home.owed()),
-            leaving: home.owed(),
+            // Debts outlive the slots that they were to be paid from.
+            leaving: home.owed().min(own),
         }
     }
 
@@ -393,11 +395,12 @@ impl Dispatcher {
             }
             let has_room = self.loans.peers[usize::from(home.0)].has_room();
             let worker = self.workers.get_mut(handle).expect("it was there");
-            let slots = if has_room { std::mem::take(&mut worker.returning) } else { 0 };
-            let is_left = worker.returning > 0 || worker.free().min(worker.recalled) > 0;
-            let is_empty = worker.slots == 0 && worker.returning == 0;
+            let Returning { slots, recalled } =
+                if has_room { std::mem::take(&mut worker.returning) } else { Returning::default() };
+            let is_left = worker.returning.slots > 0 || worker.free().min(worker.recalled) > 0;
+            let is_empty = worker.slots == 0 && worker.returning.slots == 0;
             if slots > 0 {
-                self.loans.say(home, LoanMessage::Return { worker: name, pool, slots });
+                self.loans.say(home, LoanMessage::Return { worker: name, pool, slots, recalled });
             }
             if is_empty {
                 self.drop_borrowed(Origin { home, worker: name, pool }, handle);

@@ -87,23 +87,10 @@ impl PoolSet {
     }
 
     /// The lowest pool.
-    pub fn first(&self) -> Option<PoolId> {
-        self.next_from(0)
-    }
-
-    /// The lowest pool whose number is at least `from`.
     #[expect(clippy::cast_possible_truncation, reason = "word indices and bit numbers are below 256")]
-    pub fn next_from(&self, from: u16) -> Option<PoolId> {
-        let start = usize::from(from / 64);
-        let mut mask = u64::MAX << (from % 64);
-        for (index, word) in self.0.iter().enumerate().skip(start) {
-            let rest = word & mask;
-            if rest != 0 {
-                return Some(PoolId(index as u16 * 64 + rest.trailing_zeros() as u16));
-            }
-            mask = u64::MAX;
-        }
-        None
+    pub fn first(&self) -> Option<PoolId> {
+        let index = self.0.iter().position(|word| *word != 0)?;
+        Some(PoolId(index as u16 * 64 + self.0[index].trailing_zeros() as u16))
     }
 
     /// The pools in ascending order.
@@ -296,6 +283,8 @@ pub enum LoanMessage {
         pool: PoolId,
         /// How many.
         slots: u32,
+        /// How many of them answer [`LoanMessage::RecallWorker`]; the others answer [`LoanMessage::Recall`] if there is one.
+        recalled: u32,
     },
     /// Home to borrower: the worker is detached; all that was lent of it for `pool` is void, and nothing is to be returned.
     Gone {

@@ -206,6 +206,88 @@ fn drain_calls_lent_slots_back() {
     assert_eq!(node.shards[0].loan_counts(PoolId(0)).lent, 0);
 }
 
+/// Two workers of shard 0 with a slot each, both lent to shard 1, which has more to do than they can.
+fn node_with_two_lent_workers() -> (Node, [usize; 2]) {
+    let mut node = Node::new(2, 1_000, 1);
+    let workers = [0, 1].map(|_| node.attach(0, &[0], slots(1)));
+    enqueue(&mut node, 1, 0, 1_000);
+    for shard in [1, 0, 1] {
+        node.turn(shard);
+        node.deliver_all();
+    }
+    assert_eq!(node.running.len(), 2);
+    (node, workers)
+}
+
+fn running_on(node: &Node, worker: usize) -> Option<usize> {
+    let session = node.workers[worker].session;
+    node.running.iter().position(|running| running.session == session)
+}
+
+/// What waits on shard 0 has its turn on a worker that shard 1 keeps busy.
+fn assert_is_served_soon(node: &mut Node, worker: usize) {
+    for _ in 0..10 {
+        for shard in [0, 1] {
+            node.deliver_all();
+            node.turn(shard);
+        }
+        if let Some(place) = running_on(node, worker) {
+            node.complete(place);
+        }
+    }
+    assert_eq!(node.shards[0].queued_total(), 0);
+}
+
+#[test]
+fn slot_of_a_detached_worker_does_not_answer_a_recall() {
+    let (mut node, [gone, left]) = node_with_two_lent_workers();
+    let Running { shard, handle, .. } = node.running[running_on(&node, gone).unwrap()];
+    let NodeWorker { handle: name, .. } = node.workers[gone];
+    assert!(node.shards[0].detach(name));
+    node.workers[gone].is_attached = false;
+    enqueue(&mut node, 0, 0, 1);
+    node.turn(0);
+    // Of what shard 0 said, the first arrives by itself, and then the execution on the detached worker ends.
+    assert!(node.deliver(0, 1));
+    node.shards[shard].release(handle);
+    node.running.swap_remove(running_on(&node, gone).unwrap());
+    assert_is_served_soon(&mut node, left);
+}
+
+#[test]
+fn slot_that_answers_one_recall_does_not_answer_another() {
+    let (mut node, [drained, left]) = node_with_two_lent_workers();
+    enqueue(&mut node, 0, 0, 1);
+    node.turn(0);
+    assert!(node.deliver(0, 1), "shard 0 calls a slot back");
+    node.complete(running_on(&node, drained).unwrap());
+    node.turn(1);
+    // The slot is on its way back when its home calls it back by name.
+    let NodeWorker { handle, .. } = node.workers[drained];
+    node.shards[0].set_capacity(handle, Capacity::default()).unwrap();
+    node.workers[drained].capacity = Capacity::default();
+    assert_is_served_soon(&mut node, left);
+}
+
+#[test]
+fn debt_without_slots_to_pay_it_from_holds_up_nobody() {
+    let mut node = Node::new(2, 1_000, 1);
+    node.attach(0, &[0, 1, 2], slots(2));
+    enqueue(&mut node, 0, 0, 126);
+    for _ in 0..63 {
+        round(&mut node);
+    }
+    for (pool, count) in [(0, 1), (1, 1), (2, 4)] {
+        enqueue(&mut node, 1, pool, count);
+    }
+    node.turn(1);
+    node.deliver_all();
+    // The window ends: something is owed in each of the pools, and both slots go to the first two.
+    node.turn(0);
+    node.run_by_events();
+    assert_eq!(node.shards[1].queued_total(), 0);
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Enqueue { shard: usize, pool: u16, count: u64 },
@@ -287,6 +369,35 @@ fn let_all_finish(node: &mut Node) {
     node.check_at_rest();
 }
 
+/// While there is work in all pools on all shards, each of them goes on, although two slots may have to do for all.
+fn let_all_go_on(node: &mut Node) {
+    node.attach(0, &[0, 1, 2], slots(2));
+    let queues: Vec<(usize, u16)> =
+        (0..node.shards.len()).flat_map(|shard| [(shard, 0), (shard, 1), (shard, 2)]).collect();
+    for (shard, pool) in &queues {
+        enqueue(node, *shard, *pool, 4_000);
+    }
+    let counts = |node: &Node| -> Vec<u32> {
+        queues.iter().map(|(shard, pool)| node.shards[*shard].queued(PoolId(*pool), Priority::P1)).collect()
+    };
+    for _ in 0..4 {
+        let before = counts(node);
+        for _ in 0..50 * queues.len() {
+            for shard in 0..node.shards.len() {
+                node.deliver_all();
+                node.turn(shard);
+            }
+            if let Some(last) = node.running.len().checked_sub(1) {
+                let place = node.random_below(last + 1);
+                node.complete(place);
+            }
+        }
+        for ((queue, before), after) in queues.iter().zip(before).zip(counts(node)) {
+            assert!(after < before, "(shard, pool) {queue:?} starves with {after} waiting");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -300,6 +411,15 @@ proptest! {
             node.check();
         }
         let_all_finish(&mut node);
+    }
+
+    #[test]
+    fn nobody_starves_while_all_have_work_whatever_was_before(
+        shard_count in 2..5_u16, queue_length_max in 1..5_usize, acts in prop::collection::vec(act(), 1..400),
+    ) {
+        let mut node = Node::new(shard_count, queue_length_max, 1);
+        acts.into_iter().for_each(|act| apply(&mut node, act));
+        let_all_go_on(&mut node);
     }
 }
 

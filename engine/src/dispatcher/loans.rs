@@ -60,11 +60,12 @@ impl PeerPool {
         self.lent - self.recalled - self.recalled_loans
     }
 
-    /// Counts slots that are out no longer, `recalled_loans` of them called back by their worker.
-    fn count_in(&mut self, slots: u32, recalled_loans: u32) {
+    /// Counts slots that are out no longer, with them `recalled_loans` calls by worker, and up to `recalled` others: the
+    /// home may take a call for answered that is not, as it calls again, but never wait for an answer that was given.
+    fn count_in(&mut self, slots: u32, recalled_loans: u32, recalled: u32) {
         self.lent -= slots;
         self.recalled_loans -= recalled_loans;
-        self.recalled = self.recalled.saturating_sub(slots - recalled_loans).min(self.lent - self.recalled_loans);
+        self.recalled = self.recalled.saturating_sub(recalled).min(self.lent - self.recalled_loans);
     }
 }
 
@@ -257,7 +258,7 @@ impl Dispatcher {
             LoanMessage::RecallWorker { worker, pool, slots } => {
                 self.worker_called_back(Origin { home: from, worker, pool }, slots);
             }
-            LoanMessage::Return { worker, pool, slots } => self.returned(from, worker, pool, slots),
+            LoanMessage::Return { worker, pool, slots, recalled } => self.returned(from, worker, pool, slots, recalled),
             LoanMessage::Gone { worker, pool } => self.forget_borrowed(Origin { home: from, worker, pool }),
         }
     }
@@ -267,7 +268,7 @@ impl Dispatcher {
         peer.asked = peer.asked.saturating_sub(slots);
         let Some(handle) = self.borrowed_worker(origin, session) else {
             let (worker, pool) = (origin.worker, origin.pool);
-            return self.loans.say(origin.home, LoanMessage::Return { worker, pool, slots });
+            return self.loans.say(origin.home, LoanMessage::Return { worker, pool, slots, recalled: 0 });
         };
         self.workers.add_slots(handle, slots);
         self.loans.peer_pool(origin.home, origin.pool).borrowed += slots;
@@ -309,15 +310,16 @@ impl Dispatcher {
         }
     }
 
-    fn returned(&mut self, from: ShardId, handle: WorkerHandle, pool: PoolId, slots: u32) {
+    fn returned(&mut self, from: ShardId, handle: WorkerHandle, pool: PoolId, slots: u32, recalled: u32) {
         // A worker that was detached has no loans, and `Gone` is under way to the borrower.
         let Some(worker) = self.workers.get_mut(handle) else { return };
         let place = worker.loans.iter().position(|loan| loan.peer == from && loan.pool == pool);
         let place = place.expect("what is returned was lent");
         let loan = &mut worker.loans[place];
-        let recalled = slots.min(loan.recalled);
-        loan.recalled -= recalled;
         loan.slots = loan.slots.checked_sub(slots).expect("no more is returned than was lent");
+        // What is not there any more cannot be called back: the recall came too late for it.
+        let still_recalled = (loan.recalled - recalled).min(loan.slots);
+        let settled = std::mem::replace(&mut loan.recalled, still_recalled) - still_recalled;
         let ended = loan.slots == 0;
         if ended {
             worker.loans.swap_remove(place);
@@ -327,9 +329,9 @@ impl Dispatcher {
         let pools = worker.pools;
         self.workers.add_slots(handle, slots - retired);
         self.set_aside(handle, slots - retired);
-        self.loans.count_out(pools, -signed(slots), -signed(recalled));
+        self.loans.count_out(pools, -signed(slots), -signed(settled));
         let peer = self.loans.peer_pool(from, pool);
-        peer.count_in(slots, recalled);
+        peer.count_in(slots, settled, slots - recalled);
         if ended {
             peer.loans.retain(|worker| *worker != handle);
         }
@@ -391,7 +393,8 @@ impl Dispatcher {
         let worker = self.workers.get_mut(handle).expect("the caller looked the worker up");
         let recalled = slots.min(worker.recalled);
         worker.recalled = (worker.recalled - recalled).min(worker.slots);
-        worker.returning += slots;
+        worker.returning.slots += slots;
+        worker.returning.recalled += recalled;
         let origin = worker.origin.expect("only borrowed slots are given back");
         let state = self.loans.peer_pool(origin.home, origin.pool);
         state.borrowed -= slots;
@@ -465,7 +468,8 @@ impl Dispatcher {
         for Loan { peer, pool, slots, recalled } in std::mem::take(&mut worker.loans) {
             self.loans.count_out(pools, -signed(slots), -signed(recalled));
             let state = self.loans.peer_pool(peer, pool);
-            state.count_in(slots, recalled);
+            // Any of them may be on its way back, for a call that the borrower takes for answered.
+            state.count_in(slots, recalled, slots);
             state.loans.retain(|worker| *worker != handle);
             self.loans.gone.push_back((peer, LoanMessage::Gone { worker: handle, pool }));
         }

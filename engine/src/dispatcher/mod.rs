@@ -1,8 +1,9 @@
 //! The dispatcher of one shard: which ready execution goes next, and to which worker.
 //!
 //! By pool; within a pool strictly by priority, P0 before P1 before P2; within a priority by tenant, deficit round robin
-//! by weight; within a tenant first in, first out. Pools with work and a free slot take turns, and so do the workers of a
-//! pool: first those that would run the execution at once, then those that would only hold it ready.
+//! by weight; within a tenant first in, first out. Of the pools with work and a free slot the one served longest ago goes
+//! first, so that none is passed over for ever that shares its workers with others. The workers of a pool take turns:
+//! first those that would run the execution at once, then those that would only hold it ready.
 //!
 //! A worker's slots belong to the shard that it is connected to, its home. A shard whose executions wait for want of slots
 //! borrows from its siblings (`loans.rs`, `balance.rs`): the home lends what is free, evens out what is contended, and
@@ -51,8 +52,10 @@ pub struct Dispatcher {
     workers: WorkerTable,
     loans: LoanBook,
     offer: Offer,
-    /// Number of the pool that is asked first.
-    cursor: u16,
+    /// When each pool was served last, as a count of executions.
+    served: Vec<u64>,
+    /// Executions handed out so far.
+    servings: u64,
 }
 
 impl Dispatcher {
@@ -68,7 +71,8 @@ impl Dispatcher {
             loans: LoanBook::new(shard, shard_count),
             limits,
             offer: Offer { worker: 0, source: Source::NONE },
-            cursor: 0,
+            served: vec![0; POOL_COUNT_MAX.into()],
+            servings: 0,
         }
     }
 
@@ -104,10 +108,9 @@ impl Dispatcher {
     pub fn next(&mut self) -> Option<(ReadyKey, WorkerHandle)> {
         loop {
             let pools = self.ready.waiting().and(self.workers.staffed());
-            let pool = pools.next_from(self.cursor).or_else(|| pools.first())?;
+            let pool = pools.iter().min_by_key(|pool| self.served[usize::from(pool.0)])?;
             let Some(worker) = self.workers.choose(pool) else { continue };
             let (key, source) = self.ready.pop(pool).expect("the pool is marked as waiting");
-            self.cursor = if pool.0 + 1 < POOL_COUNT_MAX { pool.0 + 1 } else { 0 };
             self.offer = Offer { worker: worker.raw(), source };
             return Some((key, worker));
         }
@@ -122,6 +125,8 @@ impl Dispatcher {
         let is_offered = source != Source::NONE && self.offer.worker == worker.raw();
         assert!(is_offered, "assign follows the call of next that named the worker");
         self.workers.take(worker, source.pool());
+        self.servings += 1;
+        self.served[usize::from(source.pool().0)] = self.servings;
         self.ready.charge(source);
     }
 

@@ -224,7 +224,7 @@ impl Node {
         let here = self.shards[worker.home].workers.get(worker.handle).unwrap();
         let lent = self.shards.iter().enumerate().filter(|(shard, _)| *shard != worker.home).flat_map(|(_, shard)| {
             let table = &shard.workers;
-            table.iter().filter(|lent| lent.session == worker.session).map(|lent| lent.slots + lent.returning)
+            table.iter().filter(|lent| lent.session == worker.session).map(|lent| lent.slots + lent.returning.slots)
         });
         here.slots + lent.sum::<u32>() + self.messages_of(worker)
     }

@@ -144,6 +144,24 @@ fn pools_with_work_and_slots_take_turns() {
 }
 
 #[test]
+fn pool_that_shares_its_workers_is_not_passed_over_while_others_have_their_own() {
+    let mut dispatcher = alone();
+    let own = dispatcher.attach(session(1), pools(&[0]), capacity(1, 0)).unwrap();
+    let shared = dispatcher.attach(session(2), pools(&[1, 2]), capacity(1, 0)).unwrap();
+    for key in 0..20 {
+        for pool in 0..3 {
+            dispatcher.enqueue(ReadyKey(key), class(pool, Priority::P1, 0)).unwrap();
+        }
+    }
+    for _ in 0..10 {
+        assert_eq!(drain(&mut dispatcher).len(), 2);
+        dispatcher.release(own);
+        dispatcher.release(shared);
+    }
+    assert_eq!([0, 1, 2].map(|pool| dispatcher.queued(PoolId(pool), Priority::P1)), [10, 15, 15]);
+}
+
+#[test]
 fn bounds_are_refused_by_type() {
     let limits = Limits { ready_count_max: 2, tenant_count_max: 4, worker_count_max: 1, worker_slots_max: 8 };
     let mut dispatcher = Dispatcher::new(ShardId(0), 1, limits);
@@ -250,7 +268,8 @@ struct Pair {
     queues: ModelQueues,
     workers: BTreeMap<WorkerHandle, PlainWorker>,
     running: Vec<WorkerHandle>,
-    cursor: u16,
+    /// The pools, the one served longest ago first.
+    order: Vec<PoolId>,
     key: u64,
 }
 
@@ -306,11 +325,10 @@ impl Pair {
         };
         let able: PoolSet =
             (0..4).map(PoolId).filter(|pool| self.queues.count(*pool) > 0 && is_served(*pool)).collect();
-        let pool = able.next_from(self.cursor).or_else(|| able.first());
+        let pool = self.order.iter().copied().find(|pool| able.contains(*pool));
         let given = self.dispatcher.next();
         assert_eq!(given.is_some(), pool.is_some());
         let (Some((key, handle)), Some(pool)) = (given, pool) else { return };
-        self.cursor = pool.0 + 1;
         assert_eq!(Some(key), self.queues.pop(pool, !is_stale));
         let worker = &self.workers[&handle];
         assert!(worker.pools.contains(pool) && worker.busy < worker.capacity.slots());
@@ -318,6 +336,8 @@ impl Pair {
         let somebody = self.workers.values().any(|other| other.pools.contains(pool) && at_once(other));
         assert_eq!(at_once(worker), somebody, "who can run it at once goes first");
         if !is_stale {
+            self.order.retain(|other| *other != pool);
+            self.order.push(pool);
             self.dispatcher.assign(handle);
             self.workers.get_mut(&handle).unwrap().busy += 1;
             self.running.push(handle);
@@ -344,7 +364,8 @@ proptest! {
     #[test]
     fn order_and_slots_are_those_of_the_plain_model(steps in prop::collection::vec(step(), 1..300)) {
         let (queues, workers) = (ModelQueues::default(), BTreeMap::new());
-        let mut pair = Pair { dispatcher: alone(), queues, workers, running: Vec::new(), cursor: 0, key: 0 };
+        let order = (0..4).map(PoolId).collect();
+        let mut pair = Pair { dispatcher: alone(), queues, workers, running: Vec::new(), order, key: 0 };
         for step in steps {
             pair.apply(step);
             pair.check();

@@ -26,6 +26,14 @@ pub(super) struct Loan {
     pub recalled: u32,
 }
 
+/// Slots of a borrowed worker that are given up here and not yet announced to the home.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Returning {
+    pub slots: u32,
+    /// How many of them the home had called back by their worker.
+    pub recalled: u32,
+}
+
 pub(super) struct Worker {
     pub generation: u32,
     pub live: bool,
@@ -41,8 +49,7 @@ pub(super) struct Worker {
     pub lent: u32,
     /// Borrowed: how many slots the home wants back.
     pub recalled: u32,
-    /// Borrowed: how many slots are given up here and not yet announced to the home.
-    pub returning: u32,
+    pub returning: Returning,
     /// Borrowed: whether it is in the list of those with something to give back.
     pub is_returning: bool,
     pub loans: Vec<Loan>,
@@ -138,7 +145,7 @@ impl WorkerTable {
             aside: 0,
             lent: 0,
             recalled: 0,
-            returning: 0,
+            returning: Returning::default(),
             is_returning: false,
             loans: Vec::new(),
             listed: [PoolSet::EMPTY; TIERS],
@@ -163,7 +170,7 @@ impl WorkerTable {
         worker.live = false;
         worker.origin = None;
         (worker.slots, worker.busy, worker.aside, worker.lent) = (0, 0, 0, 0);
-        (worker.recalled, worker.returning, worker.is_returning) = (0, 0, false);
+        (worker.recalled, worker.returning, worker.is_returning) = (0, Returning::default(), false);
         worker.loans.clear();
         if worker.generation < u32::MAX {
             self.unused.push(handle.index);
