@@ -5,9 +5,10 @@
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     ops::Range,
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -107,7 +108,7 @@ fn replay(seed: u64, arguments: &Arguments) -> bool {
 }
 
 fn report(seed: u64, violation: &Violation, dropped: &Dropped, no_shrink: bool) {
-    println!("seed {seed}: {violation}");
+    println!("seed {seed} of revision {}: {violation}", revision());
     if no_shrink {
         return;
     }
@@ -122,7 +123,7 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
     let began = Instant::now();
     let threads = arguments.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
-    let (virtual_us, cpu_us) = (AtomicU64::new(0), AtomicU64::new(0));
+    let virtual_us = AtomicU64::new(0);
     let totals = Mutex::new([0_u64; 6]);
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -134,9 +135,7 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
                     if seed >= seeds.end || (arguments.fail_fast && !failed.lock().expect("no panic").is_empty()) {
                         break;
                     }
-                    let began = Instant::now();
                     let outcome = run(seed, &Dropped::new(), false);
-                    cpu_us.fetch_add(micros(began.elapsed()), Ordering::Relaxed);
                     virtual_us.fetch_add(micros(outcome.virtual_time), Ordering::Relaxed);
                     done.fetch_add(1, Ordering::Relaxed);
                     let tally = outcome.tally;
@@ -157,20 +156,19 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
             });
         }
     });
+    let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu_time());
     let mut failed = failed.into_inner().expect("no panic");
     failed.sort_by_key(|(seed, _)| *seed);
     for (seed, violation) in &failed {
         report(*seed, violation, &Dropped::new(), arguments.no_shrink);
     }
-    let seconds = began.elapsed().as_secs_f64();
     let done = done.load(Ordering::Relaxed);
     let virtual_hours = virtual_us.load(Ordering::Relaxed) as f64 / 3.6e9;
-    let cpu_hours = cpu_us.load(Ordering::Relaxed) as f64 / 3.6e9;
     let [events, dispatches, accepted, refused, answers, recoveries] = totals.into_inner().expect("no panic");
     println!(
         "{done} seeds in {seconds:.1} s on {threads} threads: {:.0} seeds/hour; {virtual_hours:.1} simulated hours, {:.0} per CPU hour",
         done as f64 / seconds * 3_600.0,
-        virtual_hours / cpu_hours.max(1e-9),
+        virtual_hours * 3_600.0 / cpu.as_secs_f64(),
     );
     println!(
         "{events} events, {dispatches} attempts given out, {accepted} reports accepted and {refused} refused, {answers} requests answered, {recoveries} recoveries compared"
@@ -178,6 +176,19 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
     let seeds: Vec<_> = failed.iter().map(|(seed, _)| seed.to_string()).collect();
     println!("failing seeds: {}", if seeds.is_empty() { "none".to_owned() } else { seeds.join(" ") });
     !failed.is_empty()
+}
+
+/// What this process has used so far.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("time used is not negative")
+}
+
+/// The revision of the working tree, which a seed needs to mean anything.
+fn revision() -> String {
+    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok();
+    let text = output.filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -76,7 +76,9 @@ struct Commits {
 pub struct Auditor {
     partitions: Vec<Partition>,
     deeds: Deeds,
-    given_out: BTreeSet<(JobId, u64)>,
+    tokens: BTreeSet<(JobId, u64)>,
+    /// By job, firing and number.
+    attempts: BTreeSet<(JobId, u64, u16)>,
     settings: Settings,
     /// By shard.
     commits: BTreeMap<usize, Commits>,
@@ -90,8 +92,16 @@ impl Auditor {
     /// An auditor of a new cluster.
     pub fn new(settings: Settings) -> Self {
         let partitions = (0..settings.partitions).map(|id| Partition::new(PartitionId(id))).collect();
-        let (deeds, given_out, tally) = (Deeds::default(), BTreeSet::new(), Tally::default());
-        Self { partitions, deeds, given_out, settings, commits: BTreeMap::new(), has_lied: false, tally }
+        Self {
+            partitions,
+            deeds: Deeds::default(),
+            tokens: BTreeSet::new(),
+            attempts: BTreeSet::new(),
+            settings,
+            commits: BTreeMap::new(),
+            has_lied: false,
+            tally: Tally::default(),
+        }
     }
 
     /// The model of a partition.
@@ -275,7 +285,9 @@ impl Auditor {
         if self.has_lied {
             return Ok(());
         }
-        demand!(self.given_out.insert((job, token)), TokensGrow, "token {token} of job {job} was given out twice");
+        demand!(self.tokens.insert((job, token)), TokensGrow, "token {token} of job {job} was given out twice");
+        let attempt = (job, head.fire_sequence.0, head.attempt);
+        demand!(self.attempts.insert(attempt), AtMostOnce, "{attempt:?} (job, firing, attempt) was given out twice");
         let model = self.partition_mut(job.partition());
         model.tell(Fact::Dispatched(job, token))?;
         let Some(found) = model.job_by_id(job).filter(|found| found.token == token) else { return Ok(()) };

@@ -266,9 +266,8 @@ pub enum Fault {
         /// Misdirected writes per 100,000.
         misdirected: u32,
     },
-    /// A bit of the log or of a snapshot flips while the node is down; mended after the node has refused to start, or has
-    /// started without.
-    BitRot(u64),
+    /// Bits flip and sectors cannot be read, on copies of the disk on which a node is then started.
+    Rot(u64),
     /// Datagrams of one actor vanish.
     Cut {
         /// Which actor, by number modulo their count.
@@ -503,9 +502,9 @@ fn fault(stream: &mut Stream, settings: &Settings, lies: bool, rots: bool) -> Fa
         7 if files => Fault::DiskErrors { during, writes: 2_000, syncs: 2_000 },
         8 if files => Fault::SlowDisk { during, latency: stream.duration(SECOND / 100, SECOND) },
         9 if files => Fault::FullDisk(during),
-        10 if files && !lies && rots => Fault::BitRot(stream.draw()),
+        10 if files && !lies && rots => Fault::Rot(stream.draw()),
         10 if files && lies => Fault::LyingDisk { during, lost: 5_000, misdirected: 5_000 },
-        11 if files && rots => Fault::BitRot(stream.draw()),
+        11 if files && rots => Fault::Rot(stream.draw()),
         7 | 8 => Fault::Fence,
         9..=11 => Fault::UnknownResults(during),
         12 | 13 => Fault::Cut { actor: stream.place(8), during, one_way: stream.chance(300) },

@@ -39,6 +39,8 @@ const DISTURBANCE_FELT: Duration = Duration::from_secs(40);
 const POWER_LOSS_WAITS_MAX: Duration = Duration::from_secs(15);
 /// Bits that flip when the disk rots, each on a copy of its own.
 const ROTTEN_BITS: u64 = 6;
+/// Sectors that cannot be read then, each on a copy of its own.
+const HIDDEN_SECTORS: u64 = 3;
 /// Longest time between two looks at what a loss of power would leave.
 const LOOK_AHEAD_EVERY_MS: u64 = 6_000;
 /// Turns in which the shard's thread is kept off its core, in thousandths.
@@ -641,9 +643,12 @@ impl World {
                     worker.leave(now, down, dies, &mut self.auditor);
                 }
             }
-            Fault::BitRot(draw) => {
+            Fault::Rot(draw) => {
                 for bit in 0..ROTTEN_BITS {
-                    self.rot(mix64(draw ^ bit))?;
+                    self.flip_bit(mix64(draw ^ bit))?;
+                }
+                for sector in 0..HIDDEN_SECTORS {
+                    self.hide_sector(mix64(draw ^ sector))?;
                 }
             }
             Fault::Fence => {
