@@ -151,6 +151,10 @@ fn an_attempt_past_its_limit_times_out_and_its_slot_is_free_only_when_the_worker
     let told = world.cancels();
     assert_eq!((told[0].token, told[0].reason), (first.token, CancelReason::TimedOut));
     assert!(world.attempts().is_empty(), "the worker has one slot, in which the first attempt still runs");
+    let stranger = world.identity(Role::Worker, None, &["high"]);
+    world.attach_as(&stranger, 2, 20, 1);
+    assert_eq!(world.complete_with(&first, session(2), Outcome::Succeeded, ""), Verdict::StaleToken);
+    assert!(world.attempts().is_empty(), "nobody else knows that the slot is free");
     assert_eq!(world.succeed(&first), Verdict::StaleToken);
     assert_eq!(world.attempt().attempt, 2);
 }
