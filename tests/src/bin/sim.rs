@@ -4,7 +4,7 @@
 //! plan that was found to fail alike.
 
 use anyhow::{Context as _, bail};
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     ops::Range,
@@ -28,9 +28,10 @@ use tickwheel_wire::planted::Mistake;
 
 /// Runs the real core, sessions, log and shard loop on a simulated disk, network and clock.
 #[derive(Parser)]
+#[command(group = ArgGroup::new("what").required(true).args(["seed", "seeds"]))]
 struct Arguments {
     /// Replays one run and prints what happens in it.
-    #[arg(long, conflicts_with = "seeds", required_unless_present = "seeds")]
+    #[arg(long)]
     seed: Option<u64>,
     /// Runs the seeds from A up to B, B excluded, in parallel.
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
@@ -62,6 +63,15 @@ impl Arguments {
         })?;
         plant(Some(mistake)).map_err(anyhow::Error::msg)
     }
+
+    /// What is to be left out of the plan of `seed`.
+    fn dropped(&self, seed: u64) -> anyhow::Result<Dropped> {
+        let labels = Plan::new(seed, &Dropped::new()).labels();
+        match self.drop.iter().find(|label| !labels.contains(label)) {
+            Some(label) => bail!("the plan of seed {seed} has no part {label}; it has {}", labels.join(", ")),
+            None => Ok(self.drop.iter().cloned().collect()),
+        }
+    }
 }
 
 fn parse_range(text: &str) -> anyhow::Result<Range<u64>> {
@@ -75,23 +85,26 @@ fn parse_range(text: &str) -> anyhow::Result<Range<u64>> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = arguments.plant() {
-        eprintln!("sim: {error:#}");
-        return ExitCode::from(2);
-    }
+    let dropped = arguments.plant().and_then(|()| arguments.seed.map(|seed| arguments.dropped(seed)).transpose());
+    let dropped = match dropped {
+        Ok(dropped) => dropped.unwrap_or_default(),
+        Err(error) => {
+            eprintln!("sim: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
     // A panic is a finding like any other, and told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let has_failed = match (arguments.seed, arguments.seeds.clone()) {
-        (Some(seed), _) => replay(seed, &arguments),
+        (Some(seed), _) => replay(seed, &dropped, &arguments),
         (None, Some(seeds)) => run_many(seeds, &arguments),
         (None, None) => unreachable!("one of them is required"),
     };
     if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn replay(seed: u64, arguments: &Arguments) -> bool {
-    let dropped: Dropped = arguments.drop.iter().cloned().collect();
-    let outcome = run(seed, &dropped, true);
+fn replay(seed: u64, dropped: &Dropped, arguments: &Arguments) -> bool {
+    let outcome = run(seed, dropped, true);
     for line in &outcome.trace {
         println!("{line}");
     }
@@ -102,7 +115,7 @@ fn replay(seed: u64, arguments: &Arguments) -> bool {
         outcome.fingerprint
     );
     if let Some(violation) = &outcome.violation {
-        report(seed, violation, &dropped, arguments.no_shrink);
+        report(seed, violation, dropped, arguments.no_shrink);
     }
     outcome.violation.is_some()
 }
