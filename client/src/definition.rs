@@ -16,7 +16,7 @@ use tickwheel_wire::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Schedule {
-    /// By a cron expression of five fields (or `@daily` and kin) in an IANA zone.
+    /// By a cron expression of five to seven fields (or `@daily` and kin) in an IANA zone.
     Cron {
         /// The expression.
         expression: String,

@@ -41,7 +41,7 @@ wire_enum! {
 /// When a job fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ScheduleSpec<'a> {
-    /// A cron expression of five fields (or `@daily` and kin) in an IANA zone.
+    /// A cron expression of five to seven fields (or `@daily` and kin) in an IANA zone.
     Cron {
         /// The expression, at most 256 bytes.
         expression: &'a str,

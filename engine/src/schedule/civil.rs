@@ -1,13 +1,13 @@
 //! Calendar arithmetic on whole days of the proleptic Gregorian calendar, in plain integers.
 //!
-//! A day is counted from 1970-01-01 (day 0); local time is counted in minutes from that day's midnight. Valid for the
+//! A day is counted from 1970-01-01 (day 0); local time is counted in seconds from that day's midnight. Valid for the
 //! years 1600 to 9999, far more than schedules reach. Deliberately absent: zones (see `zone`), leap seconds, clocks.
 //!
 //! The conversions count years from 1 March, so that the leap day comes last, as in Howard Hinnant's "chrono-Compatible
 //! Low-Level Date Algorithms" (2013).
 
-/// Minutes of a day.
-pub(super) const MINUTES_PER_DAY: i64 = 24 * 60;
+/// Seconds of a day.
+pub(super) const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH_SHIFT_DAYS: i64 = 719_468;

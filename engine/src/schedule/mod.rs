@@ -19,7 +19,7 @@ mod tests;
 mod zone;
 
 pub use backoff::{Backoff, retry_delay};
-pub use cron::{Cron, CronError, CronField, FieldProblem};
+pub use cron::{Cron, CronError, CronField, CronOptions, FieldProblem, GapPolicy, OverlapPolicy, settle_hashed};
 pub use interval::{Interval, IntervalError};
 pub use zone::{Zone, Zones};
 

@@ -54,6 +54,8 @@ pub(super) struct Period {
     pub offset_s: i64,
     /// The offset just before this period.
     pub previous_offset_s: i64,
+    /// The offset of the next period.
+    pub next_offset_s: i64,
 }
 
 impl Zone {
@@ -77,6 +79,7 @@ impl Zone {
             end_s: table.starts_s.get(index + 1).map_or(i64::MAX, |end_s| end_s.saturating_add(shift_s)),
             offset_s: table.offsets_s[index].into(),
             previous_offset_s: table.offsets_s[index.saturating_sub(1)].into(),
+            next_offset_s: table.offsets_s[(index + 1).min(table.offsets_s.len() - 1)].into(),
         }
     }
 

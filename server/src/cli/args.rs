@@ -266,7 +266,7 @@ pub(super) enum CronCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct CronNextArguments {
-    /// The expression: five fields, or @daily and kin
+    /// The expression: five fields, six with seconds in front, seven with years at the end too, or @daily and kin
     #[arg(value_name = "EXPR", allow_hyphen_values = true)]
     pub expression: String,
     /// IANA time zone

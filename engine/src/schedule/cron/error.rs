@@ -2,7 +2,7 @@
 //!
 //! Invariant: an error quotes at most [`QUOTE_CHARS_MAX`] characters of what the user wrote.
 
-use super::syntax::CronField;
+use super::field::CronField;
 use std::fmt;
 
 /// How much of an offending text an error repeats.
@@ -20,8 +20,11 @@ pub enum CronError {
         /// The greatest length.
         bytes_max: usize,
     },
-    /// There are not five fields.
-    #[error("a cron expression has 5 fields (minute, hour, day of month, month, day of week), not {count}")]
+    /// There are not five to seven fields.
+    #[error(
+        "a cron expression has 5 fields (minute, hour, day of month, month, day of week), 6 with seconds in front, or 7 \
+         with years at the end too, not {count}"
+    )]
     FieldCount {
         /// How many there are.
         count: usize,
@@ -47,8 +50,11 @@ pub enum CronError {
         /// What is wrong with it.
         problem: FieldProblem,
     },
+    /// Both day fields are `?`.
+    #[error("`?` leaves the day to the other day field, so that only one of them can be `?`")]
+    NoDay,
     /// No day of the calendar matches, as with 30 February.
-    #[error("no date matches the day of month together with the month, so `{text}` would never fire")]
+    #[error("no date matches days, months and years together, so `{text}` would never fire")]
     NeverFires {
         /// The expression.
         text: String,
@@ -79,12 +85,14 @@ pub enum FieldProblem {
     NotAValue,
     /// A value lies outside the field's range.
     OutOfRange,
-    /// A range ends before it starts. Ranges do not wrap around: write `22-23,0-4`.
+    /// A range of days of the month, or of years, ends before it starts.
     Reversed,
+    /// `H` where no job's name chooses a value.
+    Hashed,
     /// A step is not a number from 1 to this maximum.
     Step {
         /// How many values the field has.
-        step_max: u8,
+        step_max: u16,
     },
 }
 
@@ -93,7 +101,8 @@ impl fmt::Display for FieldProblem {
         match self {
             Self::NotAValue => f.write_str("not a value, a range or `*`"),
             Self::OutOfRange => f.write_str("out of range"),
-            Self::Reversed => f.write_str("the range ends before it starts"),
+            Self::Reversed => f.write_str("the range ends before it starts, and does not wrap around here"),
+            Self::Hashed => f.write_str("`H` is a value that a job's name chooses, and there is none here"),
             Self::Step { step_max } => write!(f, "a step is a number from 1 to {step_max}"),
         }
     }

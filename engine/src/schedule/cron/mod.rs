@@ -4,66 +4,126 @@
 //!
 //! **Days.** When day of month and day of week are both restricted, a day needs to match only one of them; otherwise
 //! both. A field that begins with `*` counts as unrestricted even with a step, as in Vixie cron: `0 0 */2 * MON` means
-//! the Mondays with an odd date.
+//! the Mondays with an odd date. So does `?`, which is Quartz's way to leave the day to the other field.
 //!
-//! **Changes of the clock** (daylight saving time and all others alike):
+//! **Changes of the clock** (daylight saving time and all others alike). A local time that is left out fires at the
+//! first instant after the gap ([`GapPolicy::FireAfter`]; several of one gap, and one that falls on its end, make one
+//! fire) or not at all; one that comes twice fires at its first occurrence, its second, or both ([`OverlapPolicy`]).
+//! Where a job does not say, it is as with Vixie cron:
 //!
-//! - A schedule whose hour field begins with `*` (also `*/2`) fires whenever the clock shows a matching minute. So
-//!   `*/5 * * * *` runs every five minutes of elapsed time through a change; local times that are left out do not
-//!   fire, and local times that come twice fire twice.
-//! - Any other schedule (`30 2 * * *`, also `30 0-23 * * *`) fires once for each matching local time: at its first
-//!   occurrence if it comes twice (policy `first`), and right after the gap, at the first instant of the new offset, if
-//!   it is left out (policy `fire-after`). Several local times within one gap, and one that falls on its end, make one
-//!   fire.
+//! - A schedule whose minute or hour field begins with `*` (also `*/2`) goes by elapsed time: `skip` and `both`. So
+//!   `*/5 * * * *` fires every five minutes through a change.
+//! - Any other schedule (`30 2 * * *`, also `30 0-23 * * *`) fires once for each matching local time: `fire-after` and
+//!   `first`.
 //!
-//! Invariants: fires are strictly ascending, on whole local minutes or at the end of a gap; the function is pure. A
+//! Invariants: fires are strictly ascending, on whole local seconds or at the end of a gap; the function is pure. A
 //! compiled schedule does not keep its text.
 //!
-//! Source: crontab(5) and the clock-change rules of Vixie cron. Deliberately absent: the policies `skip`, `second` and
-//! `both` (they would be two more arms of [`Cron::next_after`]), exclusion calendars, jitter.
+//! Source: crontab(5) and the clock-change rules of Vixie cron. Deliberately absent: exclusion calendars, jitter.
 
 mod error;
+mod field;
+mod hashed;
 mod pattern;
 mod syntax;
 #[cfg(test)]
 mod tests;
 
 pub use error::{CronError, FieldProblem};
-pub use syntax::CronField;
+pub use field::CronField;
+pub use hashed::settle_hashed;
 
-use super::zone::Zone;
+use super::zone::{Period, Zone};
 use pattern::Pattern;
+use syntax::Parsed;
 use tickwheel_wire::Timestamp;
 
 /// 9999-12-30T22:00:00Z, the last second that jiff can show in every zone.
 const LAST_FIRE_S: i64 = 253_402_207_200;
 
-/// A compiled cron expression in a zone: 40 bytes, no heap memory of its own.
+/// How far before a local time the instants lie that may show it, at most: offsets are far less than a day.
+const OFFSETS_S_MAX: i64 = 2 * 86_400;
+
+/// What becomes of a local time that a change of the clock leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapPolicy {
+    /// Nothing.
+    Skip,
+    /// A fire at the first instant after the gap; one for all of a gap.
+    FireAfter,
+}
+
+/// When a local time fires that a change of the clock shows twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OverlapPolicy {
+    /// When it is shown first.
+    First,
+    /// When it is shown again.
+    Second,
+    /// Each time.
+    Both,
+}
+
+/// What a cron schedule depends on besides its expression and zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CronOptions {
+    /// Stands for the job where the expression says `H`: [`tickwheel_wire::name_hash`]. Without one `H` is refused.
+    pub hash: Option<u64>,
+    /// As in Vixie cron if not given.
+    pub gap: Option<GapPolicy>,
+    /// As in Vixie cron if not given.
+    pub overlap: Option<OverlapPolicy>,
+}
+
+/// A compiled cron expression in a zone.
 ///
-/// Where the clock is turned, a schedule whose hour field begins with `*` fires whenever the clock shows a matching
-/// minute, so by elapsed time; any other fires once per matching local time, at the first occurrence if it comes twice
-/// and right after the gap if it is left out (all of a gap together once).
-///
-/// Equal when the masks and the zone are, however they were written: `@daily` equals `0 0 * * *`.
+/// Equal when the times are, however they were written: `@daily` equals `0 0 * * *`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cron {
     pattern: Pattern,
     zone: Zone,
+    gap: GapPolicy,
+    overlap: OverlapPolicy,
 }
 
 impl Cron {
+    /// Compiles `expression` (at most 512 bytes) for the wall clock of `zone`, with the options of a job that states none.
+    ///
+    /// # Errors
+    /// As [`Cron::with_options`].
+    pub fn new(expression: &str, zone: Zone) -> Result<Self, CronError> {
+        Self::with_options(expression, zone, CronOptions::default())
+    }
+
     /// Compiles `expression` (at most 512 bytes) for the wall clock of `zone`.
     ///
     /// # Errors
     /// Names the field, the offending part and the allowed values. An expression that can never fire, such as
     /// `0 0 30 2 *`, is refused too.
-    pub fn new(expression: &str, zone: Zone) -> Result<Self, CronError> {
-        Ok(Self { pattern: syntax::parse(expression)?, zone })
+    pub fn with_options(expression: &str, zone: Zone, options: CronOptions) -> Result<Self, CronError> {
+        let settled = options.hash.map_or(Ok(expression.into()), |hash| settle_hashed(expression, hash))?;
+        let Parsed { pattern, is_wildcard } = syntax::parse(&settled)?;
+        let (gap, overlap) = match is_wildcard {
+            true => (GapPolicy::Skip, OverlapPolicy::Both),
+            false => (GapPolicy::FireAfter, OverlapPolicy::First),
+        };
+        let (gap, overlap) = (options.gap.unwrap_or(gap), options.overlap.unwrap_or(overlap));
+        Ok(Self { pattern, zone, gap, overlap })
     }
 
     /// The zone whose wall clock counts.
     pub const fn zone(&self) -> &Zone {
         &self.zone
+    }
+
+    /// What becomes of local times that a change of the clock leaves out.
+    pub const fn gap(&self) -> GapPolicy {
+        self.gap
+    }
+
+    /// When local times fire that a change of the clock shows twice.
+    pub const fn overlap(&self) -> OverlapPolicy {
+        self.overlap
     }
 
     /// The first fire strictly after `after`; `None` when there is none before the end of the year 9999.
@@ -72,48 +132,66 @@ impl Cron {
         if after_s >= LAST_FIRE_S {
             return None;
         }
-        let fire_s = if self.pattern.every_hour { self.next_showing(after_s) } else { self.next_once(after_s) }?;
-        let fire_s = u64::try_from(fire_s).expect("later than a time after the epoch");
+        let fire_s = u64::try_from(self.next_after_s(after_s)?).expect("later than a time after the epoch");
         (fire_s <= LAST_FIRE_S.unsigned_abs()).then(|| Timestamp::from_secs(fire_s))
     }
 
-    /// The next second after `after_s` at which the clock shows a matching minute.
-    ///
-    /// Looks at one period of constant offset after the other. A search whose result lies beyond the period is
-    /// repeated from the start of the next one; patterns fire at least every 40 years, so there are few.
-    fn next_showing(&self, after_s: i64) -> Option<i64> {
-        let mut period = self.zone.period_at(after_s);
-        let mut from_minute = minute_after(after_s + period.offset_s);
+    /// Looks at one period of constant offset after the other, for the first matching local time that fires in it.
+    fn next_after_s(&self, after_s: i64) -> Option<i64> {
+        let period = self.zone.period_at(after_s);
+        let (first_s, end_s) = self.firing_in(&period);
+        let mut search = Search::new(&self.pattern, first_s.max(after_s + 1 + period.offset_s));
+        let next_s = search.first_from(search.from_s)?;
+        if next_s < end_s {
+            return Some(next_s - period.offset_s);
+        }
+        // The period behind may show times again that were passed; those behind it show nothing that was not looked at.
+        let mut resume_s = period.end_s;
         loop {
-            let fire_s = self.pattern.first_from(from_minute)? * 60 - period.offset_s;
-            if fire_s < period.end_s {
-                return Some(fire_s);
+            let period = self.zone.period_at(resume_s);
+            if self.gap == GapPolicy::FireAfter && period.previous_offset_s < period.offset_s {
+                let in_gap_s = search.first_from(period.start_s + period.previous_offset_s)?;
+                if in_gap_s < period.start_s + period.offset_s {
+                    return Some(period.start_s);
+                }
             }
-            period = self.zone.period_at(period.end_s);
-            // The first second of the period may itself be a matching minute.
-            from_minute = minute_after(period.start_s + period.offset_s - 1);
+            let (first_s, end_s) = self.firing_in(&period);
+            let next_s = search.first_from(first_s)?;
+            if next_s < end_s {
+                return Some(next_s - period.offset_s);
+            }
+            resume_s = period.end_s.max(next_s - OFFSETS_S_MAX);
         }
     }
 
-    /// The next second after `after_s` to which a matching local time is assigned.
-    fn next_once(&self, after_s: i64) -> Option<i64> {
-        let mut period = self.zone.period_at(after_s);
-        // Local times up to where the clock was turned back have had their first occurrence already.
-        let shown_until_s = period.start_s.saturating_add(period.previous_offset_s);
-        let from_minute = minute_after((after_s + period.offset_s).max(shown_until_s.saturating_sub(1)));
-        let fire_minute = self.pattern.first_from(from_minute)?;
-        loop {
-            let fire_s = fire_minute * 60 - period.offset_s;
-            if fire_s < period.end_s {
-                // A local time before the period's start lies in the gap in front of it.
-                return Some(fire_s.max(period.start_s));
-            }
-            period = self.zone.period_at(period.end_s);
-        }
+    /// The local times, from the first to the one behind the last, that fire in `period` if they match.
+    fn firing_in(&self, period: &Period) -> (i64, i64) {
+        let Period { start_s, end_s, offset_s, previous_offset_s, next_offset_s } = *period;
+        // What is shown again has fired before, or fires when it is.
+        let first_offset_s =
+            if self.overlap == OverlapPolicy::First { offset_s.max(previous_offset_s) } else { offset_s };
+        let end_offset_s = if self.overlap == OverlapPolicy::Second { offset_s.min(next_offset_s) } else { offset_s };
+        (start_s.saturating_add(first_offset_s), end_s.saturating_add(end_offset_s))
     }
 }
 
-/// The first whole local minute strictly after the local second `local_s`.
-const fn minute_after(local_s: i64) -> i64 {
-    local_s.div_euclid(60) + 1
+/// The search for matching local times, with the last result kept for as long as it answers the next question too.
+struct Search<'a> {
+    pattern: &'a Pattern,
+    from_s: i64,
+    next_s: Option<i64>,
+}
+
+impl<'a> Search<'a> {
+    fn new(pattern: &'a Pattern, from_s: i64) -> Self {
+        Self { pattern, from_s, next_s: pattern.first_from(from_s) }
+    }
+
+    fn first_from(&mut self, from_s: i64) -> Option<i64> {
+        let is_known = self.from_s <= from_s && self.next_s.is_none_or(|next_s| from_s <= next_s);
+        if !is_known {
+            *self = Self::new(self.pattern, from_s);
+        }
+        self.next_s
+    }
 }

@@ -1,120 +1,237 @@
-//! Which local minutes a cron expression means, as one bit mask per field, and the search for the next one.
+//! Which local seconds a cron expression means, as one bit mask per field, and the search for the next one.
 //!
-//! Pure calendar: local minutes count from 1970-01-01T00:00 on the wall clock, and no zone is known here. A search
+//! Pure calendar: local seconds count from 1970-01-01T00:00:00 on the wall clock, and no zone is known here. A search
 //! looks at one day, then at whole months: [`Pattern::days_in_month`] gives all matching days of a month at once, so
-//! that the only loop runs over months (within a year by bit scan) and ends after at most 40 years, the longest wait of
-//! any pattern that fires at all (29 February on a given weekday, across 2100).
+//! that the only loop runs over months (within a year by bit scan). Without a year field the longest wait of any
+//! pattern that fires at all is 40 years (29 February on a given weekday, across 2100).
 //!
-//! Source: the matching rules are those of crontab(5).
+//! What few expressions use (`L`, `W`, `#`, years) lies behind a pointer, so that the others do not pay for it.
+//!
+//! Source: the matching rules are those of crontab(5); those of `L`, `W` and `#` are Quartz's.
 
-use crate::schedule::civil::{Date, MINUTES_PER_DAY, date_of, day_number_of, month_length_days, weekday_of};
+use crate::schedule::civil::{Date, SECONDS_PER_DAY, date_of, day_number_of, month_length_days, weekday_of};
 
 /// Last year that is searched, the last one that jiff can show.
 const YEAR_MAX: i64 = 9_999;
+/// After so many years days, months and weekdays repeat.
+const CALENDAR_CYCLE_YEARS: i64 = 400;
+/// The first year of a year field.
+pub(super) const FIRST_YEAR: u16 = 1_970;
 
 /// How the two day fields combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum DayRule {
-    /// A day must match both: one of the fields begins with `*`.
+    /// A day must match both: one of the fields begins with `*`, or is `?`.
     Both,
     /// A day may match either: both fields are restricted.
     Either,
 }
 
-/// The compiled fields. Bit `n` of a mask stands for the value `n`; no mask is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The compiled fields. Bit `n` of a mask stands for the value `n`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pattern {
-    /// Bits 0 to 59.
+    /// Bits 0 to 59, never empty.
+    pub seconds: u64,
+    /// Bits 0 to 59, never empty.
     pub minutes: u64,
-    /// Bits 0 to 23.
+    /// Bits 0 to 23, never empty.
     pub hours: u32,
     /// Bits 1 to 31.
     pub days: u32,
-    /// Bits 1 to 12.
+    /// Bits 1 to 12, never empty.
     pub months: u16,
     /// Bits 0 (Sunday) to 6.
     pub weekdays: u8,
-    /// How `days` and `weekdays` combine.
+    /// How the days of the month and the days of the week combine.
     pub day_rule: DayRule,
-    /// Whether the hour field begins with `*`; decides what happens when the clock is turned back.
-    pub every_hour: bool,
+    /// What few patterns have.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// Days that depend on the month's length or its first weekday, and years.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Rare {
+    /// `L` and `L-n`: bit `n` for `n` days before the last one.
+    pub before_last: u32,
+    /// `nW`: bit `n` for the weekday (Monday to Friday) nearest to day `n`, within the month.
+    pub nearest_to: u32,
+    /// `LW`: the last weekday (Monday to Friday).
+    pub last_workday: bool,
+    /// `w#k`: bit `w` of mask `k - 1`.
+    pub nth_weekdays: [u8; 5],
+    /// `wL`: bit `w` for the last such day.
+    pub last_weekdays: u8,
+    /// Bit `n` for the year 1970 + `n`; all years if there is no year field.
+    pub years: Option<[u64; 4]>,
+}
+
+/// A month as its days lie in the week.
+#[derive(Clone, Copy)]
+struct Month {
+    /// The weekday of the 1st.
+    first_weekday: u32,
+    length_days: u32,
+}
+
+impl Month {
+    const fn weekday_of(self, day: u32) -> u32 {
+        (self.first_weekday + day - 1) % 7
+    }
+
+    /// The bits of all days that fall on one of `weekdays`; beyond the month's end too.
+    #[expect(clippy::cast_possible_truncation, reason = "the bits above 31 are cut off on purpose")]
+    fn weekly(self, weekdays: u8) -> u32 {
+        // The mask, turned so that bit 0 is the weekday of the 1st, then repeated for five weeks.
+        let two_weeks = u64::from(weekdays) | u64::from(weekdays) << 7;
+        let week = two_weeks >> self.first_weekday & 0x7F;
+        ((week | week << 7 | week << 14 | week << 21 | week << 28) << 1) as u32
+    }
+
+    /// The weekday (Monday to Friday) nearest to `day`, within the month.
+    const fn nearest_workday(self, day: u32) -> u32 {
+        match self.weekday_of(day) {
+            6 if day == 1 => 3,
+            6 => day - 1,
+            0 if day == self.length_days => day - 2,
+            0 => day + 1,
+            _ => day,
+        }
+    }
+
+    /// The bits of its days.
+    #[expect(clippy::cast_possible_truncation, reason = "months have at most 31 days")]
+    const fn days(self) -> u32 {
+        ((1u64 << (self.length_days + 1)) - 2) as u32
+    }
+}
+
+impl Rare {
+    /// What the day-of-month field adds.
+    fn days(&self, month: Month) -> u32 {
+        let length = month.length_days;
+        let mut days = 0;
+        for before in ones(self.before_last).filter(|before| *before < length) {
+            days |= 1 << (length - before);
+        }
+        for day in ones(self.nearest_to).filter(|day| *day <= length) {
+            days |= 1 << month.nearest_workday(day);
+        }
+        if self.last_workday {
+            days |= 1 << month.nearest_workday(length);
+        }
+        days
+    }
+
+    /// What the day-of-week field adds.
+    fn weekdays(&self, month: Month) -> u32 {
+        let weeks = (0_u32..).zip(self.nth_weekdays);
+        let nth = weeks.fold(0, |days, (week, weekdays)| days | month.weekly(weekdays) & 0xFE << (7 * week));
+        let last_week = !0 << (month.length_days - 6);
+        nth | month.weekly(self.last_weekdays) & last_week
+    }
+
+    fn holds_year(&self, year: i64) -> bool {
+        let Some(years) = self.years else { return true };
+        let bit = usize::try_from(year - i64::from(FIRST_YEAR)).unwrap_or(usize::MAX);
+        years.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+}
+
+/// The numbers of the bits that are set, ascending.
+fn ones(mut bits: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = bits.trailing_zeros();
+        bits &= bits.checked_sub(1)?;
+        Some(bit)
+    })
 }
 
 impl Pattern {
-    /// Whether any date matches. Every date falls on every weekday in some year, so that only days and months count.
-    pub const fn can_fire(&self) -> bool {
-        if matches!(self.day_rule, DayRule::Either) {
-            return true;
-        }
-        let mut month = 1;
-        while month <= 12 {
-            // 2000 is a leap year.
-            if self.months >> month & 1 == 1 && self.days & day_bits(month_length_days(2000, month)) != 0 {
-                return true;
-            }
-            month += 1;
-        }
-        false
+    /// Whether any date matches.
+    pub fn can_fire(&self) -> bool {
+        let eve = Date { year: i64::from(FIRST_YEAR) - 1, month: 12, day: 31 };
+        self.first_day_after(eve, i64::from(FIRST_YEAR) + CALENDAR_CYCLE_YEARS).is_some()
     }
 
-    /// The first matching local minute at or after `from_minute`; `None` beyond [`YEAR_MAX`].
-    pub fn first_from(&self, from_minute: i64) -> Option<i64> {
-        let day_number = from_minute.div_euclid(MINUTES_PER_DAY);
+    /// The first matching local second at or after `from_s`; `None` beyond [`YEAR_MAX`].
+    pub fn first_from(&self, from_s: i64) -> Option<i64> {
+        let day_number = from_s.div_euclid(SECONDS_PER_DAY);
         let date = date_of(day_number);
         if self.matches_day(day_number, date)
-            && let Some(minute) = self.first_of_day_from(from_minute.rem_euclid(MINUTES_PER_DAY))
+            && let Some(second) = self.first_of_day_from(from_s.rem_euclid(SECONDS_PER_DAY))
         {
-            return Some(day_number * MINUTES_PER_DAY + minute);
+            return Some(day_number * SECONDS_PER_DAY + second);
         }
-        let next_day = self.first_day_after(date)?;
-        Some(next_day * MINUTES_PER_DAY + self.first_of_day())
+        let next_day = self.first_day_after(date, YEAR_MAX)?;
+        Some(next_day * SECONDS_PER_DAY + self.first_of_day())
     }
 
-    const fn matches_day(&self, day_number: i64, date: Date) -> bool {
+    fn matches_day(&self, day_number: i64, date: Date) -> bool {
+        if self.months >> date.month & 1 == 0 {
+            return false;
+        }
+        if self.rare.is_some() {
+            return self.holds_year(date.year) && self.days_in_month(date.year, date.month) >> date.day & 1 == 1;
+        }
         let by_date = self.days >> date.day & 1 == 1;
         let by_weekday = self.weekdays >> weekday_of(day_number) & 1 == 1;
-        let by_day = match self.day_rule {
+        match self.day_rule {
             DayRule::Both => by_date && by_weekday,
             DayRule::Either => by_date || by_weekday,
-        };
-        by_day && self.months >> date.month & 1 == 1
+        }
     }
 
-    /// The first matching minute of a day, counted from midnight.
+    fn holds_year(&self, year: i64) -> bool {
+        self.rare.as_ref().is_none_or(|rare| rare.holds_year(year))
+    }
+
+    /// The first matching second of a day, counted from midnight.
     fn first_of_day(&self) -> i64 {
-        i64::from(self.hours.trailing_zeros() * 60 + self.minutes.trailing_zeros())
+        i64::from(self.hours.trailing_zeros()) * 3_600 + self.first_of_hour()
     }
 
-    /// The first matching minute at or after minute `from` of a day.
+    fn first_of_hour(&self) -> i64 {
+        i64::from(self.minutes.trailing_zeros() * 60 + self.seconds.trailing_zeros())
+    }
+
+    /// The first matching second at or after second `from` of a day.
     fn first_of_day_from(&self, from: i64) -> Option<i64> {
-        let (hour, minute) = (from / 60, from % 60);
-        let minutes_left = self.minutes >> minute;
-        if self.hours >> hour & 1 == 1 && minutes_left != 0 {
-            return Some(from + i64::from(minutes_left.trailing_zeros()));
+        let (hour, minute, second) = (from / 3_600, from / 60 % 60, from % 60);
+        if self.hours >> hour & 1 == 1 {
+            let seconds_left = self.seconds >> second;
+            if self.minutes >> minute & 1 == 1 && seconds_left != 0 {
+                return Some(from + i64::from(seconds_left.trailing_zeros()));
+            }
+            let later_minutes = self.minutes >> (minute + 1);
+            if later_minutes != 0 {
+                let minute = minute + 1 + i64::from(later_minutes.trailing_zeros());
+                return Some(hour * 3_600 + minute * 60 + i64::from(self.seconds.trailing_zeros()));
+            }
         }
         let later_hours = self.hours >> (hour + 1);
         if later_hours == 0 {
             return None;
         }
         let next_hour = hour + 1 + i64::from(later_hours.trailing_zeros());
-        Some(next_hour * 60 + i64::from(self.minutes.trailing_zeros()))
+        Some(next_hour * 3_600 + self.first_of_hour())
     }
 
-    /// The number of the first matching day after `date`.
-    fn first_day_after(&self, date: Date) -> Option<i64> {
+    /// The number of the first matching day after `date`, up to the end of `year_max`.
+    fn first_day_after(&self, date: Date, year_max: i64) -> Option<i64> {
         let mut year = date.year;
         let mut month = date.month;
         // Two shifts, because after day 31 one would be as wide as the mask.
         let mut days_left = u32::MAX << date.day << 1;
-        while year <= YEAR_MAX {
-            if self.months >> month & 1 == 1 {
+        while year <= year_max {
+            let holds_year = self.holds_year(year);
+            if holds_year && self.months >> month & 1 == 1 {
                 let days = self.days_in_month(year, month) & days_left;
                 if days != 0 {
                     return Some(day_number_of(year, month, days.trailing_zeros()));
                 }
             }
             days_left = u32::MAX;
-            let later_months = self.months >> (month + 1);
+            let later_months = if holds_year { self.months >> (month + 1) } else { 0 };
             if later_months == 0 {
                 year += 1;
                 month = self.months.trailing_zeros();
@@ -126,23 +243,18 @@ impl Pattern {
     }
 
     /// The matching days of a month, bits 1 to 31.
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 31 days")]
     fn days_in_month(&self, year: i64, month: u32) -> u32 {
-        // The weekday mask, turned so that bit 0 is the weekday of the 1st, then repeated for five weeks.
         let first_weekday = weekday_of(day_number_of(year, month, 1));
-        let two_weeks = u64::from(self.weekdays) | u64::from(self.weekdays) << 7;
-        let week = two_weeks >> first_weekday & 0x7F;
-        let by_weekday = (week | week << 7 | week << 14 | week << 21 | week << 28) << 1;
+        let month = Month { first_weekday, length_days: month_length_days(year, month) };
+        let (mut by_date, mut by_weekday) = (self.days, month.weekly(self.weekdays));
+        if let Some(rare) = &self.rare {
+            by_date |= rare.days(month);
+            by_weekday |= rare.weekdays(month);
+        }
         let matching = match self.day_rule {
-            DayRule::Both => self.days & by_weekday as u32,
-            DayRule::Either => self.days | by_weekday as u32,
+            DayRule::Both => by_date & by_weekday,
+            DayRule::Either => by_date | by_weekday,
         };
-        matching & day_bits(month_length_days(year, month))
+        matching & month.days()
     }
-}
-
-/// Bits 1 to `length_days`.
-#[expect(clippy::cast_possible_truncation, reason = "months have at most 31 days")]
-const fn day_bits(length_days: u32) -> u32 {
-    ((1u64 << (length_days + 1)) - 2) as u32
 }

@@ -1,139 +1,124 @@
 //! The text of a cron expression, taken apart into a [`Pattern`].
 //!
 //! Five fields between blanks: minute (0-59), hour (0-23), day of month (1-31), month (1-12 or JAN-DEC), day of week
-//! (0-7 or SUN-SAT; 0 and 7 are both Sunday). A field is a list of terms between commas, a term is
+//! (0-7 or SUN-SAT; 0 and 7 are both Sunday). Six fields have seconds (0-59) in front, seven also years (1970-2199) at
+//! the end. A field is a list of terms between commas; a term is, in upper or lower case,
 //!
 //! | term | values |
 //! |---|---|
 //! | `*` | all |
-//! | `a` | one; a number or, for months and weekdays, a three-letter name in upper or lower case |
-//! | `a-b` | from a to b, both included; a range that ends on the name SUN ends on day 7 |
+//! | `a` | one; a number or, for months and weekdays, a three-letter name |
+//! | `a-b` | from a to b, both included; round the end where the first value follows the last (`22-4`, `FRI-MON`), so not for days of the month and years |
 //! | `*/s`, `a-b/s` | every s-th of them, from the first |
 //! | `a/s` | every s-th from a to the end of the field |
+//! | `H`, `H(a-b)` | one that the job's name chooses, of all or of a range; of days of the month up to 28 |
+//! | `H/s`, `H(a-b)/s` | every s-th, from one of the first s that the job's name chooses |
+//! | `L`, `L-n` | day of month: the last, and the n-th before it |
+//! | `nW`, `LW` | day of month: the weekday (Monday to Friday) nearest to day n within the month, none if there is no day n; the last weekday |
+//! | `a#k` | day of week: the k-th in the month, 1 to 5 |
+//! | `aL` | day of week: the last in the month |
+//! | `?` | day of month or day of week, not both: what the other one says; alone in its field |
 //!
 //! A step is at most the number of values that the field has: `*/90` minutes is refused, because it would mean hourly.
-//! Instead of five fields there may be `@yearly` or `@annually` (`0 0 1 1 *`), `@monthly` (`0 0 1 * *`), `@weekly`
+//! A year field that holds all years is none: years go on behind 2199. Instead of fields there may be `@yearly` or `@annually` (`0 0 1 1 *`), `@monthly` (`0 0 1 * *`), `@weekly`
 //! (`0 0 * * 0`), `@daily` or `@midnight` (`0 0 * * *`), `@hourly` (`0 * * * *`).
 //!
-//! Source: crontab(5) of Vixie cron; `a/s` is from Quartz and systemd. Deliberately absent, so far: seconds and years,
-//! `L`, `W`, `#`, `H`, `?`. A further kind of term that selects days belongs to [`Pattern`]'s day mask, a further field
-//! to [`CronField`]'s table.
+//! Source: crontab(5) of Vixie cron; `a/s`, `L`, `W`, `#`, `?`, seconds and years are Quartz's, but weekdays are not
+//! numbered from 1; `H` is Jenkins', see [`super::hashed`]. Deliberately absent: names in full, `@reboot` (an event), `@every` (an interval).
 
 use super::{
     error::{CronError, FieldProblem, quote},
-    pattern::{DayRule, Pattern},
+    field::{CronField, FieldRule},
+    pattern::{DayRule, FIRST_YEAR, Pattern, Rare},
 };
-use std::fmt;
+use std::ops::RangeInclusive;
 
-/// The longest expression in bytes. Listing every value of every field takes less.
+/// The longest expression in bytes. Listing every value of every field of five takes less.
 pub(super) const EXPRESSION_BYTES_MAX: usize = 512;
 
-/// A field of a cron expression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CronField {
-    /// 0 to 59.
-    Minute,
-    /// 0 to 23.
-    Hour,
-    /// 1 to 31.
-    DayOfMonth,
-    /// 1 to 12, or names.
-    Month,
-    /// 0 to 7, both ends Sunday, or names.
-    DayOfWeek,
+/// The fields in the order in which they are written: five from the second on, six without the last, or all.
+pub(super) const FIELDS: [CronField; 7] = [
+    CronField::Second,
+    CronField::Minute,
+    CronField::Hour,
+    CronField::DayOfMonth,
+    CronField::Month,
+    CronField::DayOfWeek,
+    CronField::Year,
+];
+
+/// What an expression says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parsed {
+    pub pattern: Pattern,
+    /// Whether the minute or the hour field begins with `*`; decides what happens where the clock is turned, unless the
+    /// job says so.
+    pub is_wildcard: bool,
 }
 
-/// The fields in the order in which they are written.
-const FIELDS: [CronField; 5] =
-    [CronField::Minute, CronField::Hour, CronField::DayOfMonth, CronField::Month, CronField::DayOfWeek];
-
-/// What a field may hold.
-struct FieldRule {
-    label: &'static str,
-    allowed: &'static str,
-    min: u8,
-    /// Greatest number that may be written.
-    max: u8,
-    /// Greatest value that `*` means, and how many values there are.
-    last: u8,
-    count: u8,
-    /// Names of the values from `min` on.
-    names: &'static [&'static str],
+/// The values of one field.
+#[derive(Clone, Debug, Default)]
+struct FieldSet {
+    /// Bit `n` stands for the value `n`; for years from 1970 on.
+    bits: [u64; 4],
+    /// Whether the field begins with `*`, with or without a step, or is `?`.
+    is_star: bool,
+    /// Days that the month decides.
+    rare: Rare,
 }
 
-const MONTH_NAMES: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
-const WEEKDAY_NAMES: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
-
-const MINUTE: FieldRule =
-    FieldRule { label: "minute", allowed: "0-59", min: 0, max: 59, last: 59, count: 60, names: &[] };
-const HOUR: FieldRule = FieldRule { label: "hour", allowed: "0-23", min: 0, max: 23, last: 23, count: 24, names: &[] };
-const DAY_OF_MONTH: FieldRule =
-    FieldRule { label: "day of month", allowed: "1-31", min: 1, max: 31, last: 31, count: 31, names: &[] };
-const MONTH: FieldRule =
-    FieldRule { label: "month", allowed: "1-12 or JAN-DEC", min: 1, max: 12, last: 12, count: 12, names: &MONTH_NAMES };
-const DAY_OF_WEEK: FieldRule = FieldRule {
-    label: "day of week",
-    allowed: "0-7 or SUN-SAT",
-    min: 0,
-    max: 7,
-    last: 6,
-    count: 7,
-    names: &WEEKDAY_NAMES,
-};
-
-impl CronField {
-    /// The allowed values in words, such as `0-59`.
-    pub const fn allowed(self) -> &'static str {
-        self.rule().allowed
+impl FieldSet {
+    fn insert(&mut self, value: u16) {
+        let bit = usize::from(value.checked_sub(FIRST_YEAR).unwrap_or(value));
+        self.bits[bit / 64] |= 1 << (bit % 64);
     }
 
-    const fn rule(self) -> &'static FieldRule {
-        match self {
-            Self::Minute => &MINUTE,
-            Self::Hour => &HOUR,
-            Self::DayOfMonth => &DAY_OF_MONTH,
-            Self::Month => &MONTH,
-            Self::DayOfWeek => &DAY_OF_WEEK,
+    /// Whether it holds every year that can be written, which stands for all that there are.
+    fn is_all_years(&self) -> bool {
+        self.bits.iter().map(|word| word.count_ones()).sum::<u32>() == u32::from(CronField::Year.rule().count())
+    }
+
+    /// Every `step`-th of `range`, whose values beyond the field's end are those from its beginning on.
+    fn insert_range(&mut self, rule: &FieldRule, range: RangeInclusive<u16>, step: u16) {
+        for value in range.step_by(step.into()) {
+            self.insert(if value <= rule.max { value } else { value - rule.count() });
         }
     }
 }
 
-impl fmt::Display for CronField {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.rule().label)
-    }
-}
-
-/// The values of one field.
-#[derive(Clone, Copy, Default)]
-struct FieldSet {
-    /// Bit `n` stands for the value `n`.
-    bits: u64,
-    /// Whether the field begins with `*`, with or without a step.
-    is_star: bool,
-}
-
-/// Takes `expression` apart.
+/// Takes `expression` apart; what a job's name chooses is settled.
 ///
 /// # Errors
 /// Every variant of [`CronError`] but the one about zones.
-pub(super) fn parse(expression: &str) -> Result<Pattern, CronError> {
+pub(super) fn parse(expression: &str) -> Result<Parsed, CronError> {
     if expression.len() > EXPRESSION_BYTES_MAX {
         return Err(CronError::TooLong { bytes: expression.len(), bytes_max: EXPRESSION_BYTES_MAX });
     }
     let trimmed = expression.trim_ascii();
     let fields = if trimmed.starts_with('@') { expand_shorthand(trimmed)? } else { trimmed };
-    let mut sets = [FieldSet::default(); FIELDS.len()];
     let count = fields.split_ascii_whitespace().count();
-    if count != FIELDS.len() {
-        return Err(CronError::FieldCount { count });
+    let first = first_field(count).ok_or(CronError::FieldCount { count })?;
+    let mut sets: [FieldSet; FIELDS.len()] = Default::default();
+    sets[0].insert(0);
+    let mut unspecified = 0;
+    for (place, text) in (first..).zip(fields.split_ascii_whitespace()) {
+        sets[place] = parse_field(FIELDS[place], text)?;
+        unspecified += usize::from(text == "?");
     }
-    for ((set, field), text) in sets.iter_mut().zip(FIELDS).zip(fields.split_ascii_whitespace()) {
-        *set = parse_field(field, text)?;
+    if unspecified > 1 {
+        return Err(CronError::NoDay);
     }
-    let pattern = compile(sets);
-    if pattern.can_fire() { Ok(pattern) } else { Err(CronError::NeverFires { text: quote(trimmed) }) }
+    let parsed = compile(&sets, count == FIELDS.len());
+    if parsed.pattern.can_fire() { Ok(parsed) } else { Err(CronError::NeverFires { text: quote(trimmed) }) }
+}
+
+/// The place in [`FIELDS`] of the first of `count` fields: of five the seconds are left out.
+pub(super) const fn first_field(count: usize) -> Option<usize> {
+    match count {
+        5 => Some(1),
+        6 | 7 => Some(0),
+        _ => None,
+    }
 }
 
 fn expand_shorthand(text: &str) -> Result<&'static str, CronError> {
@@ -149,68 +134,135 @@ fn expand_shorthand(text: &str) -> Result<&'static str, CronError> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "no field has a value beyond the width of its mask")]
-fn compile([minute, hour, day_of_month, month, day_of_week]: [FieldSet; 5]) -> Pattern {
+fn compile(sets: &[FieldSet; FIELDS.len()], has_years: bool) -> Parsed {
+    let [second, minute, hour, day_of_month, month, day_of_week, year] = sets;
     // Sunday is written 0 or 7.
-    let weekdays = (day_of_week.bits | day_of_week.bits >> 7) & 0x7F;
-    Pattern {
-        minutes: minute.bits,
-        hours: hour.bits as u32,
-        days: day_of_month.bits as u32,
-        months: month.bits as u16,
+    let weekdays = (day_of_week.bits[0] | day_of_week.bits[0] >> 7) & 0x7F;
+    let rare = Rare {
+        nth_weekdays: day_of_week.rare.nth_weekdays,
+        last_weekdays: day_of_week.rare.last_weekdays,
+        years: Some(year.bits).filter(|_| has_years && !year.is_all_years()),
+        ..day_of_month.rare.clone()
+    };
+    let pattern = Pattern {
+        seconds: second.bits[0],
+        minutes: minute.bits[0],
+        hours: hour.bits[0] as u32,
+        days: day_of_month.bits[0] as u32,
+        months: month.bits[0] as u16,
         weekdays: weekdays as u8,
         day_rule: if day_of_month.is_star || day_of_week.is_star { DayRule::Both } else { DayRule::Either },
-        every_hour: hour.is_star,
-    }
+        rare: Some(rare).filter(|rare| *rare != Rare::default()).map(Box::new),
+    };
+    Parsed { pattern, is_wildcard: minute.is_star || hour.is_star }
 }
 
 fn parse_field(field: CronField, text: &str) -> Result<FieldSet, CronError> {
-    let mut bits = 0;
-    for term in text.split(',') {
-        bits |= parse_term(field, term).map_err(|problem| CronError::field(field, term, problem))?;
+    let mut set = FieldSet { is_star: text.starts_with(['*', '?']), ..FieldSet::default() };
+    let rule = field.rule();
+    if text == "?" && matches!(field, CronField::DayOfMonth | CronField::DayOfWeek) {
+        set.insert_range(rule, rule.min..=rule.last, 1);
+        return Ok(set);
     }
-    Ok(FieldSet { bits, is_star: text.starts_with('*') })
+    for term in text.split(',') {
+        let is_taken = match field {
+            CronField::DayOfMonth => parse_day_of_month(term, &mut set.rare),
+            CronField::DayOfWeek => parse_day_of_week(term, &mut set.rare),
+            _ => Ok(false),
+        };
+        let result = is_taken.and_then(|is_taken| if is_taken { Ok(()) } else { parse_term(rule, term, &mut set) });
+        result.map_err(|problem| CronError::field(field, term, problem))?;
+    }
+    Ok(set)
 }
 
-fn parse_term(field: CronField, term: &str) -> Result<u64, FieldProblem> {
-    let rule = field.rule();
+/// The terms that only days of the month have; whether `term` is one.
+fn parse_day_of_month(term: &str, rare: &mut Rare) -> Result<bool, FieldProblem> {
+    let rule = CronField::DayOfMonth.rule();
+    let term = term.to_ascii_uppercase();
+    if term == "L" {
+        rare.before_last |= 1;
+    } else if term == "LW" {
+        rare.last_workday = true;
+    } else if let Some(before) = term.strip_prefix("L-") {
+        let before = parse_number(before)?;
+        // In a month of 31 days the 1st is the 30th before the last.
+        if before >= rule.last {
+            return Err(FieldProblem::OutOfRange);
+        }
+        rare.before_last |= 1 << before;
+    } else if let Some(day) = term.strip_suffix('W') {
+        rare.nearest_to |= 1 << parse_value(rule, day)?;
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// The terms that only days of the week have; whether `term` is one.
+fn parse_day_of_week(term: &str, rare: &mut Rare) -> Result<bool, FieldProblem> {
+    let rule = CronField::DayOfWeek.rule();
+    let weekday = |text: &str| parse_value(rule, text).map(|value| 1 << (value % 7));
+    if let Some((day, week)) = term.split_once('#') {
+        let week = parse_number(week)?.checked_sub(1).ok_or(FieldProblem::OutOfRange)?;
+        let weekdays = rare.nth_weekdays.get_mut(usize::from(week)).ok_or(FieldProblem::OutOfRange)?;
+        *weekdays |= weekday(day)?;
+    } else if let Some(day) = term.strip_suffix(['L', 'l']) {
+        rare.last_weekdays |= weekday(day)?;
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn parse_term(rule: &FieldRule, term: &str, set: &mut FieldSet) -> Result<(), FieldProblem> {
     let (values, step) = match term.split_once('/') {
         Some((values, step)) => (values, Some(parse_step(rule, step)?)),
         None => (term, None),
     };
-    let (first, last) = if values == "*" {
-        (rule.min, rule.last)
+    if values.starts_with(['H', 'h']) {
+        return Err(FieldProblem::Hashed);
+    }
+    let range = if values == "*" {
+        rule.min..=rule.last
     } else if let Some((first, last)) = values.split_once('-') {
         parse_range(rule, first, last)?
     } else {
         let only = parse_value(rule, values)?;
-        (only, if step.is_some() { only.max(rule.last) } else { only })
+        only..=if step.is_some() { only.max(rule.last) } else { only }
     };
-    let values = (first..=last).step_by(step.unwrap_or(1).into());
-    Ok(values.fold(0, |bits, value| bits | 1 << value))
+    set.insert_range(rule, range, step.unwrap_or(1));
+    Ok(())
 }
 
-fn parse_range(rule: &FieldRule, first_text: &str, last_text: &str) -> Result<(u8, u8), FieldProblem> {
-    let first = parse_value(rule, first_text)?;
-    let last = parse_value(rule, last_text)?;
-    // A week may begin with Monday, so that MON-SUN ends on day 7. No other field has this name.
-    let last = if first > 0 && last_text.eq_ignore_ascii_case("SUN") { 7 } else { last };
-    if first <= last { Ok((first, last)) } else { Err(FieldProblem::Reversed) }
-}
-
-fn parse_value(rule: &FieldRule, text: &str) -> Result<u8, FieldProblem> {
-    if let Some(position) = rule.names.iter().position(|name| name.eq_ignore_ascii_case(text)) {
-        return Ok(rule.min + u8::try_from(position).expect("no field has more than 12 names"));
+/// From `first` to `last`, beyond the field's end if `last` comes before `first`.
+pub(super) fn parse_range(rule: &FieldRule, first: &str, last: &str) -> Result<RangeInclusive<u16>, FieldProblem> {
+    let (first, last) = (parse_value(rule, first)?, parse_value(rule, last)?);
+    match first <= last {
+        true => Ok(first..=last),
+        false if rule.is_cyclic => Ok(first..=last + rule.count()),
+        false => Err(FieldProblem::Reversed),
     }
+}
+
+fn parse_value(rule: &FieldRule, text: &str) -> Result<u16, FieldProblem> {
+    if let Some(position) = rule.names.iter().position(|name| name.eq_ignore_ascii_case(text)) {
+        return Ok(rule.min + u16::try_from(position).expect("no field has more than 12 names"));
+    }
+    let value = parse_number(text)?;
+    if (rule.min..=rule.max).contains(&value) { Ok(value) } else { Err(FieldProblem::OutOfRange) }
+}
+
+/// Digits and nothing else.
+fn parse_number(text: &str) -> Result<u16, FieldProblem> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(FieldProblem::NotAValue);
     }
     // Only digits: what does not fit is too large.
-    let value = text.parse::<u8>().map_err(|_| FieldProblem::OutOfRange)?;
-    if (rule.min..=rule.max).contains(&value) { Ok(value) } else { Err(FieldProblem::OutOfRange) }
+    text.parse().map_err(|_| FieldProblem::OutOfRange)
 }
 
-fn parse_step(rule: &FieldRule, text: &str) -> Result<u8, FieldProblem> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let step = if is_number { text.parse::<u8>().ok() } else { None };
-    step.filter(|step| (1..=rule.count).contains(step)).ok_or(FieldProblem::Step { step_max: rule.count })
+pub(super) fn parse_step(rule: &FieldRule, text: &str) -> Result<u16, FieldProblem> {
+    let step = parse_number(text).ok();
+    step.filter(|step| (1..=rule.count()).contains(step)).ok_or(FieldProblem::Step { step_max: rule.count() })
 }

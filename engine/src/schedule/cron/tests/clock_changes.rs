@@ -48,7 +48,7 @@ fn a_fixed_time_in_a_gap_fires_right_after_it() {
 fn several_fixed_times_in_one_gap_make_one_fire() {
     check(
         "Europe/Berlin",
-        "*/10 2,3 * * *",
+        "0,10,20,30,40,50 2,3 * * *",
         "2026-03-28T02:40:00Z",
         &["2026-03-28 03:50 +01:00", "2026-03-29 03:00 +02:00", "2026-03-29 03:10 +02:00"],
     );
@@ -64,7 +64,7 @@ fn a_fixed_time_that_comes_twice_fires_at_the_first() {
     );
     check(
         "America/New_York",
-        "*/30 1 * * *",
+        "0,30 1 * * *",
         "2026-11-01T00:00:00-04:00",
         &["2026-11-01 01:00 -04:00", "2026-11-01 01:30 -04:00", "2026-11-02 01:00 -05:00"],
     );
@@ -119,6 +119,40 @@ fn a_schedule_for_every_hour_runs_on_by_elapsed_time() {
         "2011-12-29T22:30:00-10:00",
         &["2011-12-29 23:00 -10:00", "2011-12-31 00:00 +14:00", "2011-12-31 01:00 +14:00"],
     );
+}
+
+#[test]
+fn a_schedule_for_every_minute_of_an_hour_runs_on_by_elapsed_time() {
+    // As in Vixie cron a star in the minute field is enough.
+    check(
+        "America/New_York",
+        "*/30 1 * * *",
+        "2026-11-01T00:00:00-04:00",
+        &["2026-11-01 01:00 -04:00", "2026-11-01 01:30 -04:00", "2026-11-01 01:00 -05:00", "2026-11-01 01:30 -05:00"],
+    );
+    check("Europe/Berlin", "*/10 2 * * *", "2026-03-28T01:55:00Z", &["2026-03-30 02:00 +02:00"]);
+}
+
+#[test]
+fn policies_that_a_job_states_hold_whatever_its_fields_are() {
+    let check = |zone: &str, expression, after, gap, overlap, expected: &[&str]| {
+        let options = CronOptions { hash: None, gap, overlap };
+        let cron = Cron::with_options(expression, Zones::new().get(zone).expect("known"), options).expect("valid");
+        assert_eq!(fires_of(&cron, after, expected.len()), expected, "`{expression}` in {zone}: {options:?}");
+    };
+    let (berlin, spring, autumn) = ("Europe/Berlin", "2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z");
+    check(berlin, "30 2 * * *", spring, Some(GapPolicy::Skip), None, &["2026-03-30 02:30 +02:00"]);
+    let after = Some(GapPolicy::FireAfter);
+    check(berlin, "*/30 2 * * *", spring, after, None, &["2026-03-29 03:00 +02:00", "2026-03-30 02:00 +02:00"]);
+    let twice = ["2026-10-25 02:30 +02:00", "2026-10-25 02:30 +01:00", "2026-10-26 02:30 +01:00"];
+    check(berlin, "30 2 * * *", autumn, None, Some(OverlapPolicy::Both), &twice);
+    check(berlin, "30 2 * * *", autumn, None, Some(OverlapPolicy::Second), &twice[1..]);
+    let first = Some(OverlapPolicy::First);
+    let hours = ["2026-10-25 02:30 +02:00", "2026-10-25 03:30 +01:00"];
+    check(berlin, "30 * * * *", "2026-10-25T00:00:00Z", None, first, &hours);
+    // A yearly schedule is not passed over when the clock shows its time again.
+    let yearly = ["2026-10-25 02:30 +01:00", "2027-10-25 02:30 +02:00"];
+    check(berlin, "30 2 25 10 *", "2026-10-25T00:59:59Z", None, Some(OverlapPolicy::Both), &yearly);
 }
 
 #[test]

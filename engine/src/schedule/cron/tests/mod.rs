@@ -31,8 +31,11 @@ fn jiff_zone(name: &str) -> jiff::tz::TimeZone {
 
 /// The next `count` fires after `after`, in local time with offset.
 fn fires(expression: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
-    let cron = cron(expression, zone);
-    let zone = jiff_zone(zone);
+    fires_of(&cron(expression, zone), after, count)
+}
+
+fn fires_of(cron: &Cron, after: &str, count: usize) -> Vec<String> {
+    let zone = jiff_zone(cron.zone().name());
     let times = std::iter::successors(cron.next_after(at(after)), |last| cron.next_after(*last));
     let show = |time| to_jiff(time).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %:z").to_string();
     times.take(count).map(show).collect()

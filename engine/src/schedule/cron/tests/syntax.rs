@@ -1,8 +1,13 @@
 //! What expressions mean and which are refused, field by field.
 
-use super::super::syntax::{EXPRESSION_BYTES_MAX, parse};
+use super::super::syntax::{self, EXPRESSION_BYTES_MAX};
 use super::*;
-use crate::schedule::cron::pattern::DayRule;
+use crate::schedule::cron::pattern::{DayRule, Pattern, Rare};
+
+/// What `expression` says where no job's name matters.
+fn parse(expression: &str) -> Result<Pattern, CronError> {
+    syntax::parse(&settle_hashed(expression, 0)?).map(|parsed| parsed.pattern)
+}
 
 fn bits(mask: u64) -> Vec<u32> {
     (0..64).filter(|bit| mask >> bit & 1 == 1).collect()
@@ -41,7 +46,16 @@ fn each_kind_of_term_selects_its_values() {
         (0, "50/4", vec![50, 54, 58]),
         (0, "0/20", vec![0, 20, 40]),
         (0, "1-3,*/30,57/2", vec![0, 1, 2, 3, 30, 57, 59]),
+        (0, "58-1", vec![0, 1, 58, 59]),
+        (0, "50-10/10", vec![0, 10, 50]),
         (1, "22-23,0-4", vec![0, 1, 2, 3, 4, 22, 23]),
+        (1, "22-4", vec![0, 1, 2, 3, 4, 22, 23]),
+        (1, "21-4/3", vec![0, 3, 21]),
+        (3, "NOV-FEB", vec![1, 2, 11, 12]),
+        (4, "FRI-MON", vec![0, 1, 5, 6]),
+        (4, "5-0", vec![0, 5, 6]),
+        (4, "7-2", vec![0, 1, 2]),
+        (4, "SAT-TUE/2", vec![1, 6]),
         (1, "*/24", vec![0]),
         (2, "*/10", vec![1, 11, 21, 31]),
         (2, "29/1", vec![29, 30, 31]),
@@ -69,6 +83,71 @@ fn each_kind_of_term_selects_its_values() {
     for (field, text, expected) in cases {
         assert_eq!(values(field, text), expected, "field {field} `{text}`");
     }
+}
+
+#[test]
+fn terms_of_the_day_fields_are_kept_by_their_meaning() {
+    let rare = |text: &str| parse(text).map(|pattern| pattern.rare.map_or_else(Rare::default, |rare| *rare));
+    let cases = [
+        ("0 0 L * *", Rare { before_last: 1, ..Rare::default() }),
+        ("0 0 l,L-3,L-30 * *", Rare { before_last: 1 | 1 << 3 | 1 << 30, ..Rare::default() }),
+        ("0 0 LW * *", Rare { last_workday: true, ..Rare::default() }),
+        ("0 0 1W,31w * *", Rare { nearest_to: 1 << 1 | 1 << 31, ..Rare::default() }),
+        ("0 0 * * MON#1,fri#5", Rare { nth_weekdays: [1 << 1, 0, 0, 0, 1 << 5], ..Rare::default() }),
+        ("0 0 * * 7#2", Rare { nth_weekdays: [0, 1, 0, 0, 0], ..Rare::default() }),
+        ("0 0 * * 5L,SUNL", Rare { last_weekdays: 1 | 1 << 5, ..Rare::default() }),
+        ("0 0 0 * * * 1970,2199", Rare { years: Some([1, 0, 0, 1 << 37]), ..Rare::default() }),
+        ("0 0 0 * * *", Rare::default()),
+    ];
+    for (expression, expected) in cases {
+        assert_eq!(rare(expression), Ok(expected), "{expression}");
+    }
+    assert_eq!(parse("0 0 1,L * *").map(|pattern| pattern.days), Ok(1 << 1), "beside plain days");
+}
+
+#[test]
+fn six_fields_begin_with_seconds() {
+    assert_eq!(parse("0 1 2 3 4 5"), parse("1 2 3 4 5"));
+    let pattern = parse("*/20 * * * * *").expect("valid");
+    assert_eq!(bits(pattern.seconds), [0, 20, 40]);
+    assert_eq!(parse("0 0 0 * * * *"), parse("0 0 * * *"));
+    assert_ne!(parse("0 0 0 * * * */2"), parse("0 0 * * *"));
+}
+
+#[test]
+fn the_jobs_name_chooses_one_of_the_values() {
+    let minutes = |expression: &str, hash| {
+        let settled = settle_hashed(expression, hash).expect("valid");
+        bits(parse(&settled).expect("valid").minutes)
+    };
+    let hash = |number: u64| tickwheel_wire::name_hash("acme", &format!("job-{number}"));
+    let mut jobs_of_minute = [0_u32; 60];
+    for number in 0..6_000 {
+        let hash = hash(number);
+        let [minute] = minutes("H * * * *", hash)[..] else { panic!("one minute") };
+        jobs_of_minute[minute as usize] += 1;
+        assert_eq!(minutes("0 H * * * *", hash), [minute], "wherever the field stands");
+        let [minute] = minutes("H(10-14) * * * *", hash)[..] else { panic!("one minute") };
+        assert!((10..=14).contains(&minute));
+        let [minute] = minutes("H(58-1) * * * *", hash)[..] else { panic!("one minute") };
+        assert!([58, 59, 0, 1].contains(&minute));
+        let [a, b, c, d] = minutes("H/15 * * * *", hash)[..] else { panic!("every quarter of an hour") };
+        assert!(a < 15 && [b - a, c - b, d - c] == [15; 3]);
+        let day = parse(&settle_hashed("0 0 H * *", hash).expect("valid")).expect("valid").days;
+        assert!(day.count_ones() == 1 && day < 1 << 29, "a day that every month has");
+    }
+    assert!(jobs_of_minute.iter().all(|jobs| (60..150).contains(jobs)), "{jobs_of_minute:?}");
+}
+
+#[test]
+fn without_a_job_no_value_is_chosen() {
+    let refusal = CronError::Field { field: CronField::Hour, text: "H(1-5)/2".into(), problem: FieldProblem::Hashed };
+    assert_eq!(syntax::parse("0 H(1-5)/2 * * *"), Err(refusal.clone()));
+    let utc = Zones::new().get("UTC").expect("known zone");
+    assert_eq!(Cron::new("0 H(1-5)/2 * * *", utc.clone()), Err(refusal));
+    let options = CronOptions { hash: Some(7), ..CronOptions::default() };
+    let settled = settle_hashed("0 H(1-5)/2 * * *", 7).expect("valid");
+    assert_eq!(Cron::with_options("0 H(1-5)/2 * * *", utc.clone(), options), Cron::new(&settled, utc));
 }
 
 #[test]
@@ -104,6 +183,11 @@ fn a_day_field_that_begins_with_a_star_is_unrestricted() {
         ("0 0 */2 * MON", DayRule::Both),
         ("0 0 1 * */2", DayRule::Both),
         ("0 0 */2,5 * MON", DayRule::Both),
+        ("0 0 ? * MON", DayRule::Both),
+        ("0 0 1 * ?", DayRule::Both),
+        ("0 0 L * MON", DayRule::Either),
+        ("0 0 1 * MON#1", DayRule::Either),
+        ("0 0 H * MON", DayRule::Either),
     ];
     for (expression, expected) in cases {
         assert_eq!(parse(expression).map(|pattern| pattern.day_rule), Ok(expected), "{expression}");
@@ -112,7 +196,7 @@ fn a_day_field_that_begins_with_a_star_is_unrestricted() {
 
 #[test]
 fn a_wrong_part_is_refused_with_its_field_and_range() {
-    use CronField::{DayOfMonth, DayOfWeek, Hour, Minute, Month};
+    use CronField::{DayOfMonth, DayOfWeek, Hour, Minute, Month, Second, Year};
     use FieldProblem::{NotAValue, OutOfRange, Reversed};
     let step = |step_max| FieldProblem::Step { step_max };
     let cases = [
@@ -126,11 +210,11 @@ fn a_wrong_part_is_refused_with_its_field_and_range() {
         ("* * * 13 *", Month, "13", OutOfRange),
         ("* * * * 8", DayOfWeek, "8", OutOfRange),
         ("5-60 * * * *", Minute, "5-60", OutOfRange),
-        ("20-10 * * * *", Minute, "20-10", Reversed),
-        ("* 22-4 * * *", Hour, "22-4", Reversed),
-        ("* * * NOV-FEB *", Month, "NOV-FEB", Reversed),
-        ("* * * * FRI-MON", DayOfWeek, "FRI-MON", Reversed),
-        ("* * * * 5-0", DayOfWeek, "5-0", Reversed),
+        ("* * 20-10 * *", DayOfMonth, "20-10", Reversed),
+        ("0 * * * * * 2030-2029", Year, "2030-2029", Reversed),
+        ("60 * * * * *", Second, "60", OutOfRange),
+        ("0 * * * * * 1969", Year, "1969", OutOfRange),
+        ("0 * * * * * 2200", Year, "2200", OutOfRange),
         ("a * * * *", Minute, "a", NotAValue),
         ("-5 * * * *", Minute, "-5", NotAValue),
         ("+5 * * * *", Minute, "+5", NotAValue),
@@ -147,9 +231,31 @@ fn a_wrong_part_is_refused_with_its_field_and_range() {
         ("* * * MON *", Month, "MON", NotAValue),
         ("* * * * JAN", DayOfWeek, "JAN", NotAValue),
         ("* * * * MONDAY", DayOfWeek, "MONDAY", NotAValue),
-        ("* * L * *", DayOfMonth, "L", NotAValue),
-        ("* * ? * *", DayOfMonth, "?", NotAValue),
-        ("* * * * MON#2", DayOfWeek, "MON#2", NotAValue),
+        ("* L * * *", Hour, "L", NotAValue),
+        ("* ? * * *", Hour, "?", NotAValue),
+        ("* * ?,1 * *", DayOfMonth, "?", NotAValue),
+        ("* * L-31 * *", DayOfMonth, "L-31", OutOfRange),
+        ("* * L-x * *", DayOfMonth, "L-x", NotAValue),
+        ("* * L-3W * *", DayOfMonth, "L-3W", NotAValue),
+        ("* * 0W * *", DayOfMonth, "0W", OutOfRange),
+        ("* * 32W * *", DayOfMonth, "32W", OutOfRange),
+        ("* * 1-5W * *", DayOfMonth, "1-5W", NotAValue),
+        ("* * W * *", DayOfMonth, "W", NotAValue),
+        ("* * MON#2 * *", DayOfMonth, "MON#2", NotAValue),
+        ("* * * * L", DayOfWeek, "L", NotAValue),
+        ("* * * * 8L", DayOfWeek, "8L", OutOfRange),
+        ("* * * * MON#0", DayOfWeek, "MON#0", OutOfRange),
+        ("* * * * MON#6", DayOfWeek, "MON#6", OutOfRange),
+        ("* * * * MON#", DayOfWeek, "MON#", NotAValue),
+        ("* * * * #2", DayOfWeek, "#2", NotAValue),
+        ("* * * * 1W", DayOfWeek, "1W", NotAValue),
+        ("H-5 * * * *", Minute, "H-5", NotAValue),
+        ("H() * * * *", Minute, "H()", NotAValue),
+        ("H(5) * * * *", Minute, "H(5)", NotAValue),
+        ("H(5-60) * * * *", Minute, "H(5-60)", OutOfRange),
+        ("H5 * * * *", Minute, "H5", NotAValue),
+        ("H(1-5 * * * *", Minute, "H(1-5", NotAValue),
+        ("H/61 * * * *", Minute, "H/61", step(60)),
         ("٣ * * * *", Minute, "٣", NotAValue),
         ("*/0 * * * *", Minute, "*/0", step(60)),
         ("*/61 * * * *", Minute, "*/61", step(60)),
@@ -174,8 +280,8 @@ fn an_expression_of_the_wrong_shape_is_refused() {
         ("", field_count(0)),
         ("   ", field_count(0)),
         ("* * * *", field_count(4)),
-        ("0 * * * * *", field_count(6)),
-        ("0 * * * * * 2026", field_count(7)),
+        ("0 * * * * * 2026 *", field_count(8)),
+        ("* * ? * ?", CronError::NoDay),
         ("@reboot", CronError::Reboot),
         ("@REBOOT", CronError::Reboot),
         ("@", shorthand("@")),
@@ -202,6 +308,11 @@ fn a_date_that_no_year_has_is_refused() {
     assert!(parse("0 0 31 4,6,9,11 */2").is_err());
     // With the weekday restricted too, every Monday matches.
     assert!(parse("0 0 30 2 MON").is_ok());
+    assert!(parse("0 0 30W 2 *").is_err());
+    assert!(parse("0 0 L-29 2 *").is_err());
+    assert!(parse("0 0 * 2 MON#5").is_ok(), "in leap years that begin on a Sunday, for one");
+    assert!(parse("0 0 0 29 2 ? 2025-2027").is_err());
+    assert!(parse("0 0 0 29 2 ? 2025-2028").is_ok());
 }
 
 #[test]
@@ -209,7 +320,10 @@ fn errors_name_the_field_the_text_and_the_range() {
     let shown = |expression| parse(expression).expect_err("invalid").to_string();
     assert_eq!(shown("75 * * * *"), "minute `75`: out of range; allowed are 0-59");
     assert_eq!(shown("* * * FOO *"), "month `FOO`: not a value, a range or `*`; allowed are 1-12 or JAN-DEC");
-    assert_eq!(shown("* * * * */9"), "day of week `*/9`: a step is a number from 1 to 7; allowed are 0-7 or SUN-SAT");
+    assert_eq!(
+        shown("* * * * */9"),
+        "day of week `*/9`: a step is a number from 1 to 7; allowed are 0-7 or SUN-SAT, with L or #1 to #5 behind, and ?"
+    );
     let long_part = format!("{} * * * *", "é".repeat(100));
     let CronError::Field { text, .. } = parse(&long_part).expect_err("invalid") else { panic!("a field is wrong") };
     assert_eq!(text, "é".repeat(64));
