@@ -60,12 +60,20 @@ impl Shard {
             Some(worker) => match worker.presence {
                 Presence::Away(until) if until <= began => AttemptOutcome::WorkerLost,
                 Presence::Claiming(until) if until <= began && execution.volatile.attachment != worker.attachment => {
-                    AttemptOutcome::Undelivered
+                    self.unclaimed(id, slot)
                 }
                 _ => return,
             },
         };
         self.stop_attempt(id, slot, outcome, CancelReason::StaleToken, effects);
         self.arrange(id, slot, effects);
+    }
+
+    /// What became of an attempt that its worker, back again, did not claim in time: most likely it never got it. But its claim
+    /// may be late, so a job that allows one attempt gets no other.
+    fn unclaimed(&self, id: PartitionId, slot: u32) -> AttemptOutcome {
+        let partition = &self.owned(id).partition;
+        let allows_one = partition.policy(partition.slot(slot)).retry.attempts_max == 1;
+        if allows_one { AttemptOutcome::WorkerLost } else { AttemptOutcome::Undelivered }
     }
 }

@@ -197,9 +197,10 @@ fn cpu_time() -> Duration {
     Duration::try_from(time).expect("time used is not negative")
 }
 
-/// The revision of the working tree, which a seed needs to mean anything.
+/// The revision of the tree that this was built in, which a seed needs to mean anything.
 fn revision() -> String {
-    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok();
+    let output =
+        Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]).output().ok();
     let text = output.filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
     text.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
 }

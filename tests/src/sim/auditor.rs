@@ -29,6 +29,10 @@ struct Deeds {
     away: BTreeMap<InstanceId, Duration>,
     /// Since when each worker that is not here is gone.
     gone: BTreeMap<InstanceId, Duration>,
+    /// Attempts about which their workers have sent signs of life.
+    signs: BTreeSet<(InstanceId, JobId, u64)>,
+    /// When the log was last held up.
+    held: Duration,
     /// When everyone was last away.
     all_away: Duration,
 }
@@ -40,6 +44,10 @@ impl Truth for Deeds {
 
     fn was_away(&self, instance: InstanceId, since: Duration) -> bool {
         self.all_away >= since || self.away.get(&instance).is_none_or(|at| *at >= since)
+    }
+
+    fn was_silent(&self, instance: InstanceId, job: JobId, token: u64, since: Duration) -> bool {
+        !self.signs.contains(&(instance, job, token)) && self.held < since && !self.was_away(instance, since)
     }
 
     fn gone_since(&self, instance: InstanceId) -> Option<Duration> {
@@ -77,8 +85,8 @@ pub struct Auditor {
     partitions: Vec<Partition>,
     deeds: Deeds,
     tokens: BTreeSet<(JobId, u64)>,
-    /// By job, firing and number.
-    attempts: BTreeSet<(JobId, u64, u16)>,
+    /// Firings of jobs that allow one attempt.
+    once: BTreeSet<(JobId, u64)>,
     settings: Settings,
     /// By shard.
     commits: BTreeMap<usize, Commits>,
@@ -96,7 +104,7 @@ impl Auditor {
             partitions,
             deeds: Deeds::default(),
             tokens: BTreeSet::new(),
-            attempts: BTreeSet::new(),
+            once: BTreeSet::new(),
             settings,
             commits: BTreeMap::new(),
             has_lied: false,
@@ -232,6 +240,16 @@ impl Auditor {
         self.deeds.all_away = now;
     }
 
+    /// A worker sends a sign of life.
+    pub fn heard(&mut self, instance: InstanceId, job: JobId, token: Token) {
+        self.deeds.signs.insert((instance, job, token.0));
+    }
+
+    /// The log may have been held up to `now`.
+    pub const fn held(&mut self, now: Duration) {
+        self.deeds.held = now;
+    }
+
     /// A worker goes, and may come back.
     pub fn leaves(&mut self, instance: InstanceId, now: Duration) {
         // However long the node takes to notice.
@@ -286,8 +304,6 @@ impl Auditor {
             return Ok(());
         }
         demand!(self.tokens.insert((job, token)), TokensGrow, "token {token} of job {job} was given out twice");
-        let attempt = (job, head.fire_sequence.0, head.attempt);
-        demand!(self.attempts.insert(attempt), AtMostOnce, "{attempt:?} (job, firing, attempt) was given out twice");
         let model = self.partition_mut(job.partition());
         model.tell(Fact::Dispatched(job, token))?;
         let Some(found) = model.job_by_id(job).filter(|found| found.token == token) else { return Ok(()) };
@@ -300,6 +316,14 @@ impl Auditor {
             Answers,
             "worker {:x} got {head:?}, decided was {found:?}",
             instance.0
+        );
+        let firing = (job, head.fire_sequence.0);
+        let allows_one = found.retry.attempts_max == 1;
+        demand!(
+            !allows_one || self.once.insert(firing),
+            AtMostOnce,
+            "firing {} of {job} was given out twice",
+            firing.1
         );
         Ok(())
     }
@@ -335,6 +359,13 @@ impl Auditor {
                     !runs || is_forged,
                     Answers,
                     "the report on the running attempt {} of {job} was refused",
+                    token.0
+                );
+                let is_counted = found.is_some_and(|found| found.counted == token.0);
+                demand!(
+                    !is_counted || is_forged,
+                    Answers,
+                    "the report on {}, which counted, was called stale",
                     token.0
                 );
                 self.tally.refused += 1;

@@ -21,8 +21,8 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameType,
         request::{
-            CancelExecution, Done, ExecutionView, JobByName, JobCommand, JobVerb, JobView, SubmitJob, SubmitMode,
-            Submitted, Watch,
+            CancelExecution, Done, ExecutionState, ExecutionView, JobByName, JobCommand, JobVerb, JobView, SubmitJob,
+            SubmitMode, Submitted, Watch,
         },
         session::{RefusalCode, Refused},
     },
@@ -70,7 +70,7 @@ pub struct Client {
     errands: BTreeMap<usize, Errand>,
     requests: BTreeMap<u64, Request>,
     /// What each watch last showed of each job.
-    watched: BTreeMap<(u64, JobId), (u64, u16, u8)>,
+    watched: BTreeMap<(u64, JobId), ((u64, u16), bool)>,
     watches: BTreeMap<u64, ()>,
     next_request: u64,
     stream: Stream,
@@ -365,20 +365,18 @@ impl Client {
         self.answered(refused.request_id, context, |request, context| check_refused(request, code, context))
     }
 
-    /// What a watch shows of a job goes forward only.
+    /// What a watch shows of a job goes forward only, and no attempt begins before the end of the last one was shown.
     fn watch(&mut self, view: &ExecutionView<'_>) -> Result<(), Violation> {
         if !self.watches.contains_key(&view.request_id) {
             return Ok(());
         }
-        // A cancellation ends a firing that has no attempt yet.
-        let order = (view.fire_sequence.0, view.attempt, u8::from(view.finished_at != Timestamp::EPOCH));
-        let last = self.watched.insert((view.request_id, view.job), order);
-        demand!(
-            last.is_none_or(|last| (last.0, last.1) <= (order.0, order.1) || last.0 < order.0),
-            Answers,
-            "a watch of {} showed {last:?} and then {order:?}",
-            view.name
-        );
+        let attempt = (view.fire_sequence.0, view.attempt);
+        let is_running = view.state == ExecutionState::Running;
+        let last = self.watched.insert((view.request_id, view.job), (attempt, is_running));
+        let Some((last, was_running)) = last else { return Ok(()) };
+        let name = view.name;
+        demand!(last <= attempt, Answers, "a watch of {name} showed {last:?} and then {attempt:?}");
+        demand!(!was_running || last == attempt, Answers, "a watch of {name} did not show the end of {last:?}");
         Ok(())
     }
 }

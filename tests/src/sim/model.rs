@@ -38,12 +38,17 @@ pub struct Flight {
     pub limits_ms: [u32; 2],
     /// When its limit began to count, in virtual time.
     pub counts_from: Duration,
+    /// Limit of its silence when it was given out.
+    pub silence_ms: u32,
     /// Whether its end was asked for, and when.
     pub cancelled_at: Option<Duration>,
 }
 
 /// Longest time that a node may take a worker for present that is gone: a session's idle limit of 30 s, and a pause of the node.
 const GONE_MAX: Duration = Duration::from_secs(75);
+
+/// How late a limit may be noticed.
+const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// A definition's bytes, which nobody wants to see printed.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -92,6 +97,8 @@ pub struct Job {
     pub key_until: Timestamp,
     /// The newest event by which a client changed it.
     pub changed_by: u64,
+    /// The newest attempt that ended, if a report ended it.
+    pub counted: u64,
 }
 
 impl Job {
@@ -131,6 +138,8 @@ pub trait Truth {
     fn reported(&self, instance: InstanceId, job: JobId, token: u64) -> Vec<AttemptOutcome>;
     /// Whether the worker was away, or the node was, at any time since `since`.
     fn was_away(&self, instance: InstanceId, since: Duration) -> bool;
+    /// Whether the worker has shown no sign of life about the attempt, and nothing held the node up since `since`.
+    fn was_silent(&self, instance: InstanceId, job: JobId, token: u64, since: Duration) -> bool;
     /// Since when the worker is gone, if it is.
     fn gone_since(&self, instance: InstanceId) -> Option<Duration>;
 }
@@ -554,6 +563,14 @@ impl Partition {
         match end.outcome {
             AttemptOutcome::TimedOut => {
                 demand!(counted >= limit, AttemptRules, "timed out after {counted:?} of {limit:?}");
+                let silence = Duration::from_millis(flight.silence_ms.into());
+                let is_silent = truth.was_silent(flight.instance, job.id, job.token, flight.counts_from);
+                // The wall clock, by which the wheel turns, may run at half speed.
+                demand!(
+                    silence.is_zero() || !is_silent || counted <= 2 * silence + LATE_MAX,
+                    AttemptRules,
+                    "silent for {counted:?}, {silence:?} are allowed"
+                );
             }
             AttemptOutcome::WorkerLost | AttemptOutcome::Undelivered => {
                 demand!(was_away, AttemptRules, "its worker was there all the time");
@@ -597,6 +614,7 @@ impl Partition {
                     fire_sequence: old.fire_sequence,
                     token: old.token,
                     flight: old.flight,
+                    counted: old.counted,
                     last_state: old.last_state,
                     key_until: key_until(replaced.idempotency_key, replaced.idempotency_until),
                     changed_by: self.sequence,
@@ -654,11 +672,13 @@ impl Partition {
                 self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
                 let is_dead = matches!(event, Event::DeadLettered(..));
                 job.last_state = state_of(end.outcome, is_dead);
+                job.counted = if end.reported { end.token.0 } else { 0 };
                 job.flight = None;
                 job.settle(end.finished_at);
             }
             Event::AttemptFailed(end, retry_at, _) => {
                 self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                job.counted = if end.reported { end.token.0 } else { 0 };
                 if let Some(flight) = &mut job.flight {
                     (flight.is_running, flight.retry_at, flight.cancelled_at) = (false, *retry_at, None);
                     flight.attempt -= u16::from(end.outcome == AttemptOutcome::Undelivered);
@@ -705,6 +725,7 @@ impl Job {
             finished_at: None,
             key_until: Timestamp::EPOCH,
             changed_by: 0,
+            counted: 0,
         }
     }
 
@@ -729,6 +750,7 @@ impl Job {
             instance,
             dispatched_at: dispatched.at,
             limits_ms: self.limits_ms,
+            silence_ms: self.limits_ms[1],
             counts_from: now,
             cancelled_at: None,
         });

@@ -196,6 +196,8 @@ pub struct WorkerPlan {
     pub doubles: u64,
     /// Reports with a token that was never given to it, in thousandths.
     pub forges: u64,
+    /// Attempts at whose arrival it states another capacity, in thousandths.
+    pub resizes: u64,
     /// Whether it stays silent where signs of life are asked for.
     pub silent: bool,
 }
@@ -367,7 +369,7 @@ fn settings(stream: &mut Stream) -> Settings {
     Settings {
         backend,
         shards: u16::try_from(stream.between(1, 3)).expect("few"),
-        partitions: stream.pick(&[4, 8]),
+        partitions: stream.pick(&[1, 4, 8]),
         segment_bytes: stream.pick(&[64 << 10, 128 << 10]),
         in_flight_max: usize::try_from(stream.between(1, 6)).expect("few"),
         snapshot_log_bytes: stream.pick(&[4 << 10, 16 << 10, 1 << 30]),
@@ -387,8 +389,8 @@ fn settings(stream: &mut Stream) -> Settings {
 fn definition(stream: &mut Stream, job: usize) -> Definition {
     let schedule = match stream.below(10) {
         0..=3 => Schedule::Every(stream.pick(&[700_000, 1_000_000, 3_000_000, 7_000_000, 30_000_000])),
-        4 => Schedule::Minutes(stream.pick(&[1, 2, 5])),
-        5..=7 => Schedule::After(stream.below(30_000_000)),
+        4 | 5 => Schedule::Minutes(stream.pick(&[1, 1, 2])),
+        6 | 7 => Schedule::After(stream.below(30_000_000)),
         8 => Schedule::At(Timestamp::from_micros(START.as_micros() + stream.below(200_000_000))),
         _ => Schedule::Every(stream.between(1_000_000, 60_000_000)),
     };
@@ -466,6 +468,7 @@ fn worker(seed: u64, index: usize) -> WorkerPlan {
         late: bad(&mut stream, 200),
         doubles: bad(&mut stream, 300),
         forges: if index == 0 { 0 } else { bad(&mut stream, 300) },
+        resizes: if stream.chance(300) { 60 } else { 0 },
         silent: !decent && stream.chance(500),
     }
 }

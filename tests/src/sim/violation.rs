@@ -22,7 +22,7 @@ pub enum Promise {
     TokensGrow,
     /// An execution's end is counted once, and only as its own worker told it.
     CompletedOnce,
-    /// An attempt is given to one worker, once: a job that allows one attempt is run at most once per firing.
+    /// A job that allows one attempt is run at most once per firing.
     AtMostOnce,
     /// Every firing is executed or accounted for, and the next one is the schedule's.
     Accounted,

@@ -16,8 +16,8 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameType,
         work::{
-            Attach, CancelAttempt, Complete, CompleteHead, Completed, Dispatch, DispatchHead, Heartbeat, Outcome,
-            Reattach, Reattached, Verdict,
+            Attach, CancelAttempt, Capacity, Complete, CompleteHead, Completed, Dispatch, DispatchHead, Heartbeat,
+            Outcome, Reattach, Reattached, Verdict,
         },
     },
 };
@@ -62,6 +62,8 @@ pub struct Worker {
     unanswered: BTreeMap<(JobId, u64), (CompleteHead, Option<Duration>)>,
     stream: Stream,
     is_honest: bool,
+    /// The largest capacity that was stated through this session.
+    room: u32,
 }
 
 impl Worker {
@@ -80,6 +82,7 @@ impl Worker {
             unanswered: BTreeMap::new(),
             stream: Stream::new(seed, "deeds of a worker", plan.index as u64),
             is_honest: false,
+            room: 0,
         }
     }
 
@@ -207,6 +210,7 @@ impl Worker {
 
     fn attached(&mut self, context: &mut ActorContext<'_>) {
         self.phase = Phase::Attached;
+        self.room = self.plan.capacity;
         context.auditor.returns(self.instance, context.now);
         context.trace.note(
             context.now,
@@ -260,6 +264,11 @@ impl Worker {
         let is_reported_twice = self.draw(plan.doubles);
         let attempt = Attempt { head, outcome, ends_at, heartbeat_at, is_reported_twice, session: self.sessions };
         self.running.insert((head.job, head.token.0), attempt);
+        if self.draw(plan.resizes) {
+            let capacity = u32::try_from(self.stream.between(1, 2 * u64::from(plan.capacity))).expect("small");
+            self.room = self.room.max(capacity);
+            self.send(Lane::Control, &Capacity { capacity });
+        }
         if self.draw(plan.forges) {
             self.forge(&head, context);
         }
@@ -335,6 +344,7 @@ impl Worker {
         for attempt in self.running.values_mut().filter(|attempt| attempt.heartbeat_at.is_some_and(|at| at <= now)) {
             let DispatchHead { job, fire_sequence, token, heartbeat_ms, .. } = attempt.head;
             attempt.heartbeat_at = Some(now + Duration::from_millis(heartbeat_ms.into()) / HEARTBEATS_PER_LIMIT);
+            context.auditor.heard(self.instance, job, token);
             heartbeats.push(Heartbeat { job, fire_sequence, token, progress_permille: 500 });
         }
         for heartbeat in heartbeats {
@@ -380,7 +390,7 @@ impl Worker {
     /// When it did.
     pub fn check_room(&self) -> Result<(), Violation> {
         let count = self.running.values().filter(|attempt| attempt.session == self.sessions).count();
-        let capacity = self.plan.capacity as usize;
+        let capacity = self.room.max(self.plan.capacity) as usize;
         let index = self.plan.index;
         demand!(count <= capacity, Bounded, "worker-{index} has {count} attempts and room for {capacity}");
         Ok(())

@@ -314,6 +314,10 @@ impl World {
         if self.now <= self.disturbed_until {
             self.auditor.disturbed(self.now);
         }
+        let is_slow = |(_, condition): &(Duration, Condition)| matches!(condition, Condition::SlowDisk);
+        if self.has_condition_on_log() || self.conditions.iter().any(is_slow) {
+            self.auditor.held(self.now);
+        }
         self.end_conditions();
         while self.faults.front().is_some_and(|fault| fault.at <= self.now) {
             let planned = self.faults.pop_front().expect("it was looked at");
@@ -636,13 +640,8 @@ impl World {
                     self.conditions.push((now + during, Condition::ClockFreeze));
                 }
             }
-            Fault::WorkerDeath { worker, down } | Fault::WorkerReconnect { worker, down } => {
-                let dies = matches!(fault, Fault::WorkerDeath { .. });
-                let count = self.workers.len().max(1);
-                if let Some(worker) = self.workers.get_mut(worker % count) {
-                    worker.leave(now, down, dies, &mut self.auditor);
-                }
-            }
+            Fault::WorkerDeath { worker, down } => self.worker_leaves(worker, down, true),
+            Fault::WorkerReconnect { worker, down } => self.worker_leaves(worker, down, false),
             Fault::Rot(draw) => {
                 for bit in 0..ROTTEN_BITS {
                     self.flip_bit(mix64(draw ^ bit))?;
@@ -658,6 +657,18 @@ impl World {
             other => self.begin(other),
         }
         Ok(())
+    }
+
+    fn worker_leaves(&mut self, number: usize, down: Duration, dies: bool) {
+        let (now, instant, count) = (self.now, self.base + self.now, self.workers.len().max(1));
+        let Some(worker) = self.workers.get_mut(number % count) else { return };
+        // Whoever loses no more than a connection closes it.
+        if let Some(session) = worker.session_mut().filter(|_| !dies) {
+            let (from, to, network) = (session.address, session.server(), &mut self.network);
+            session.close(instant);
+            session.turn(instant, |ecn, bytes| network.send(now, from, to, ecn, bytes));
+        }
+        worker.leave(now, down, dies, &mut self.auditor);
     }
 
     /// Conditions that last for a while.

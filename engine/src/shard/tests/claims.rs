@@ -219,7 +219,7 @@ fn a_worker_that_stays_away_costs_an_attempt() {
 fn what_a_returning_worker_never_received_is_given_out_again_without_costing_an_attempt() {
     let mut world = World::new(1);
     world.attach(1, 10, 4);
-    world.create(&JobSpec { retry: RetryPolicy { attempts_max: 1, ..RetryPolicy::default() }, ..once("one", 1) });
+    world.create(&JobSpec { retry: RetryPolicy { attempts_max: 2, ..RetryPolicy::default() }, ..once("one", 1) });
     world.pass(SECOND);
     let lost = world.attempt();
     world.restart();
@@ -229,6 +229,21 @@ fn what_a_returning_worker_never_received_is_given_out_again_without_costing_an_
     assert_eq!((again.attempt, again.token.0, again.fire_sequence), (1, lost.token.0 + 1, lost.fire_sequence));
     assert_eq!(world.counters().failed_attempts, 0);
     assert_eq!(world.succeed(&again), Verdict::Accepted);
+}
+
+#[test]
+fn what_a_returning_worker_does_not_claim_is_not_given_out_again_where_one_attempt_is_allowed() {
+    let mut world = World::new(1);
+    world.attach(1, 10, 4);
+    world.create(&JobSpec { retry: RetryPolicy { attempts_max: 1, ..RetryPolicy::default() }, ..once("one", 1) });
+    world.pass(SECOND);
+    let lost = world.attempt();
+    world.restart();
+    world.attach(2, 10, 4);
+    world.pass_by_deadlines(6 * SECOND);
+    assert!(world.attempts().is_empty());
+    assert_eq!(world.counters().dead, 1);
+    assert_eq!(world.reattach(&lost, session(2)), Verdict::StaleToken);
 }
 
 #[test]

@@ -471,11 +471,13 @@ impl Model {
     }
 
     fn lose(&mut self, name: &str) {
-        let Some(flight) = self.jobs[name].flight.as_ref().filter(|flight| flight.running) else { return };
+        let job = &self.jobs[name];
+        let Some(flight) = job.flight.as_ref().filter(|flight| flight.running) else { return };
         match self.worker {
             Worker::Away { until } if until <= self.time => self.end(name, Ending::Lost),
             Worker::Up { claims_until } if claims_until <= self.time && !flight.claimed => {
-                self.end(name, Ending::Undelivered);
+                let allows_one = job.definition.attempts_max == 1;
+                self.end(name, if allows_one { Ending::Lost } else { Ending::Undelivered });
             }
             _ => {}
         }

@@ -37,6 +37,8 @@ pub(super) fn check_retry(
     moment: &Moment,
 ) -> Result<(), Violation> {
     if end.outcome == AttemptOutcome::Undelivered {
+        // Nobody can be sure that it was not.
+        demand!(job.retry.attempts_max > 1, AtMostOnce, "attempt {} may have run", flight.attempt);
         return Ok(());
     }
     demand!(flight.attempt < job.retry.attempts_max, AttemptRules, "attempt {} was the last", flight.attempt);
