@@ -55,11 +55,21 @@ pub enum Mistake {
     SplitFrameLost,
     /// The end of a session that has timed out is not announced.
     EndNotAnnounced,
+    /// A report that counted is called stale while the next attempt runs.
+    CountedReportStale,
+    /// What was worked out for one firing of a cron schedule answers for another one.
+    MemoOfAnotherFiring,
+    /// A silent attempt is left alone.
+    SilenceNotLimited,
+    /// Watchers are not told of attempts that the server ends.
+    EndNotWatched,
+    /// A new capacity forgets the slots that are lent.
+    LentSlotsForgotten,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::AcknowledgedBeforeSync,
         Self::AcknowledgedOutOfOrder,
         Self::WriteNotSynced,
@@ -84,6 +94,11 @@ impl Mistake {
         Self::PausedJobFires,
         Self::SplitFrameLost,
         Self::EndNotAnnounced,
+        Self::CountedReportStale,
+        Self::MemoOfAnotherFiring,
+        Self::SilenceNotLimited,
+        Self::EndNotWatched,
+        Self::LentSlotsForgotten,
     ];
 
     /// Whether this thread is to make the mistake.

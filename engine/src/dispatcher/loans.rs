@@ -15,7 +15,7 @@ use super::{
 };
 use hashbrown::HashMap;
 use std::{collections::VecDeque, hash::BuildHasherDefault};
-use tickwheel_wire::{SessionRef, ShardId};
+use tickwheel_wire::{SessionRef, ShardId, planted::Mistake};
 
 /// Most messages that wait for a sibling's queue.
 pub(super) const OUTBOX_MAX: usize = 256;
@@ -479,7 +479,8 @@ impl Dispatcher {
     pub(super) fn resize(&mut self, handle: WorkerHandle, capacity: Capacity) {
         let Some(worker) = self.workers.get_mut(handle).filter(|worker| worker.origin.is_none()) else { return };
         worker.capacity = capacity;
-        let missing = capacity.slots().saturating_sub(worker.slots + worker.lent);
+        let lent = if Mistake::LentSlotsForgotten.is_made() { 0 } else { worker.lent };
+        let missing = capacity.slots().saturating_sub(worker.slots + lent);
         let retired = worker.excess().min(worker.free());
         self.workers.remove_slots(handle, retired);
         self.workers.add_slots(handle, missing);

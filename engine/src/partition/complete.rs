@@ -107,7 +107,8 @@ impl Partition {
         let record = self.table.record(slot);
         let running = record.execution != NONE && !self.executions.get(record.execution).retrying;
         let newest_ended = record.token().0 - u64::from(running);
-        record.is(Flag::REPORTED) && token.0 == newest_ended && token.0 > 0
+        let is_known = !running || !Mistake::CountedReportStale.is_made();
+        record.is(Flag::REPORTED) && is_known && token.0 == newest_ended && token.0 > 0
     }
 
     /// Ends the running attempt of the job in `slot` and returns its record as it was.

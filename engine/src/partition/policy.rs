@@ -11,6 +11,7 @@ use std::{
 use tickwheel_wire::{
     TenantId, Timestamp,
     job::{JobSpec, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    planted::Mistake,
 };
 
 /// Most missed firings that are counted one by one (a week of minutes); beyond, the count stays there.
@@ -148,7 +149,13 @@ impl Rhythm {
             Timing::Once => Progress { missed: 0, next: Timestamp::MAX },
             Timing::Every { every_us } => advance_interval(every_us, fire, now),
             Timing::Cron { .. } => match self.memo {
-                Some(memo) if memo.fire == fire && memo.from <= now && now < memo.progress.next => memo.progress,
+                Some(memo)
+                    if (memo.fire == fire || Mistake::MemoOfAnotherFiring.is_made())
+                        && memo.from <= now
+                        && now < memo.progress.next =>
+                {
+                    memo.progress
+                }
                 _ => self.advance_cron(fire, now, zones),
             },
         }

@@ -18,6 +18,7 @@ use tickwheel_wire::{
         Frame,
         work::{CancelAttempt, CancelReason, Dispatch, DispatchHead},
     },
+    planted::Mistake,
 };
 
 /// The control lane.
@@ -154,7 +155,7 @@ impl Shard {
         let (deadline, heartbeat_deadline) = (limit(policy.start_to_close_ms), limit(policy.heartbeat_ms));
         let volatile = &mut owned.partition.executions_mut().get_mut(started.place).volatile;
         volatile.deadline = deadline;
-        volatile.heartbeat_deadline = heartbeat_deadline;
+        volatile.heartbeat_deadline = heartbeat_deadline.filter(|_| !Mistake::SilenceNotLimited.is_made());
         volatile.place = WorkerPlace::Here(candidate.handle);
         volatile.attachment = candidate.attachment;
     }
@@ -210,6 +211,9 @@ impl Shard {
         if outcome == AttemptOutcome::TimedOut {
             self.tell_to_stop(id, &ended, execution_id, token, reason, effects);
             self.abandon(job, token, ended.volatile.place);
+        }
+        if Mistake::EndNotWatched.is_made() {
+            return self.expire_excess(id, effects);
         }
         self.after_attempt(id, slot, effects);
     }

@@ -85,8 +85,8 @@ pub struct Auditor {
     partitions: Vec<Partition>,
     deeds: Deeds,
     tokens: BTreeSet<(JobId, u64)>,
-    /// Firings of jobs that allow one attempt.
-    once: BTreeSet<(JobId, u64)>,
+    /// Firings of jobs that allowed one attempt, and by which event they did.
+    once: BTreeMap<(JobId, u64), u64>,
     settings: Settings,
     /// By shard.
     commits: BTreeMap<usize, Commits>,
@@ -104,7 +104,7 @@ impl Auditor {
             partitions,
             deeds: Deeds::default(),
             tokens: BTreeSet::new(),
-            once: BTreeSet::new(),
+            once: BTreeMap::new(),
             settings,
             commits: BTreeMap::new(),
             has_lied: false,
@@ -317,14 +317,12 @@ impl Auditor {
             "worker {:x} got {head:?}, decided was {found:?}",
             instance.0
         );
-        let firing = (job, head.fire_sequence.0);
-        let allows_one = found.retry.attempts_max == 1;
-        demand!(
-            !allows_one || self.once.insert(firing),
-            AtMostOnce,
-            "firing {} of {job} was given out twice",
-            firing.1
-        );
+        if found.retry.attempts_max == 1 {
+            // In between its client may have allowed more, and then one again.
+            let (firing, since) = (head.fire_sequence.0, found.changed_by);
+            let before = self.once.insert((job, firing), since);
+            demand!(before != Some(since), AtMostOnce, "firing {firing} of {job} was given out twice");
+        }
         Ok(())
     }
 
