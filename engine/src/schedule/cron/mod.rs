@@ -141,7 +141,7 @@ impl Cron {
         let period = self.zone.period_at(after_s);
         let (first_s, end_s) = self.firing_in(&period);
         let mut search = Search::new(&self.pattern, first_s.max(after_s + 1 + period.offset_s));
-        let next_s = search.first_from(search.from_s)?;
+        let next_s = search.next_s?;
         if next_s < end_s {
             return Some(next_s - period.offset_s);
         }

@@ -2,7 +2,7 @@
 
 use super::{
     super::*,
-    harness::{Denied, World, client, every, once, secs, session},
+    harness::{Attempt, Denied, World, client, every, once, secs, session},
 };
 use tickwheel_wire::{
     frame::{
@@ -215,16 +215,22 @@ fn a_worker_that_stays_away_costs_an_attempt() {
     assert_eq!(world.complete_with(&attempt, session(2), Outcome::Succeeded, ""), Verdict::StaleToken);
 }
 
-#[test]
-fn what_a_returning_worker_never_received_is_given_out_again_without_costing_an_attempt() {
+/// A job `one` was given to a worker, which comes back after a restart and does not claim it.
+fn world_whose_worker_claims_nothing(attempts_max: u16) -> (World, Attempt) {
     let mut world = World::new(1);
     world.attach(1, 10, 4);
-    world.create(&JobSpec { retry: RetryPolicy { attempts_max: 2, ..RetryPolicy::default() }, ..once("one", 1) });
+    world.create(&JobSpec { retry: RetryPolicy { attempts_max, ..RetryPolicy::default() }, ..once("one", 1) });
     world.pass(SECOND);
     let lost = world.attempt();
     world.restart();
     world.attach(2, 10, 4);
     world.pass_by_deadlines(6 * SECOND);
+    (world, lost)
+}
+
+#[test]
+fn what_a_returning_worker_never_received_is_given_out_again_without_costing_an_attempt() {
+    let (mut world, lost) = world_whose_worker_claims_nothing(2);
     let again = world.attempt();
     assert_eq!((again.attempt, again.token.0, again.fire_sequence), (1, lost.token.0 + 1, lost.fire_sequence));
     assert_eq!(world.counters().failed_attempts, 0);
@@ -233,14 +239,7 @@ fn what_a_returning_worker_never_received_is_given_out_again_without_costing_an_
 
 #[test]
 fn what_a_returning_worker_does_not_claim_is_not_given_out_again_where_one_attempt_is_allowed() {
-    let mut world = World::new(1);
-    world.attach(1, 10, 4);
-    world.create(&JobSpec { retry: RetryPolicy { attempts_max: 1, ..RetryPolicy::default() }, ..once("one", 1) });
-    world.pass(SECOND);
-    let lost = world.attempt();
-    world.restart();
-    world.attach(2, 10, 4);
-    world.pass_by_deadlines(6 * SECOND);
+    let (mut world, lost) = world_whose_worker_claims_nothing(1);
     assert!(world.attempts().is_empty());
     assert_eq!(world.counters().dead, 1);
     assert_eq!(world.reattach(&lost, session(2)), Verdict::StaleToken);
