@@ -137,10 +137,10 @@ impl Node {
     }
 
     fn collect(&mut self) {
-        for section in self.effects.sections() {
+        for section in self.effects.oldest().sections() {
             self.events.extend_from_slice(section.bytes);
         }
-        let mut input = Reader::new(self.effects.bytes());
+        let mut input = Reader::new(self.effects.oldest().bytes());
         while !input.is_empty() {
             let header = FrameHeader::take(&mut input).expect("a frame");
             let body = input.take(header.body_bytes as usize, "body").expect("a body");

@@ -122,8 +122,8 @@ impl Node {
         self.now.monotonic += Duration::from_millis(1);
         self.shard.fire(self.now, &mut self.effects);
         self.reports.clear();
-        for output in self.effects.outputs() {
-            let mut input = Reader::new(&self.effects.bytes()[output.range.clone()]);
+        for output in self.effects.oldest().outputs() {
+            let mut input = Reader::new(&self.effects.oldest().bytes()[output.range.clone()]);
             while !input.is_empty() {
                 let header = FrameHeader::take(&mut input).unwrap();
                 let body = input.take(header.body_bytes as usize, "body").unwrap();

@@ -22,7 +22,9 @@ use crate::{
     shard::{
         router::NodeFacts,
         runner::ShardRunner,
-        start::{Common, RecoveredShard, ShardParts, Shared, blocking_device, endpoint_config, recover_all},
+        start::{
+            Common, RecoveredShard, ShardParts, Shared, batch_bytes, blocking_device, endpoint_config, recover_all,
+        },
     },
 };
 use std::{
@@ -136,6 +138,7 @@ impl Node {
             directory: names,
             tls,
             endpoint: endpoint_config(&configuration),
+            batch_bytes: batch_bytes(&configuration),
             snapshot_log_bytes: configuration.snapshot_log_bytes(),
             control: Arc::clone(&control),
         };

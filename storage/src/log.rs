@@ -79,6 +79,8 @@ pub enum SpaceState {
         /// Bytes left in prepared segments.
         left_bytes: u64,
     },
+    /// The same, and what is left holds two of the longest batches at most: room for what has been decided already, but for nothing more.
+    UsedUp,
 }
 
 /// A log stream on files. See the module.
@@ -187,7 +189,12 @@ impl<D: Device> Log<D> {
             return SpaceState::Ample;
         }
         let ready_bytes = self.ready.len() as u64 * (self.options.segment_bytes - BLOCKS_FROM);
-        SpaceState::Reserve { left_bytes: ready_bytes + self.current_room_bytes() }
+        let left_bytes = ready_bytes + self.current_room_bytes();
+        if left_bytes > 2 * self.options.batch_bytes_max as u64 {
+            SpaceState::Reserve { left_bytes }
+        } else {
+            SpaceState::UsedUp
+        }
     }
 
     /// Tries again to prepare a segment after the disk was full. Does nothing otherwise.

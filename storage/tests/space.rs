@@ -34,6 +34,7 @@ fn completions_are_logged_from_the_reserve_until_space_returns() {
     assert!(left_bytes >= segment - 4096, "at least the reserve is left: {left_bytes}");
     assert!(fill(&mut node, &mut model, Admission::Reserve) >= 5, "the reserve takes completions");
     assert!(matches!(node.try_append(&mut model, 0, &ONE, Admission::Reserve), Err(AppendError::OutOfSpace)));
+    assert_eq!(node.shards[0].log.space_state(), SpaceState::UsedUp);
     node.shards[0].log.retry_space();
     for _ in 0..10 {
         node.poll(&mut model).expect("polls");
@@ -99,7 +100,7 @@ fn a_disk_that_is_full_from_the_start_says_so() {
     }
     let log = &node.shards[0].log;
     assert!(!log.is_ready());
-    assert_eq!(log.space_state(), SpaceState::Reserve { left_bytes: 0 });
+    assert_eq!(log.space_state(), SpaceState::UsedUp);
 }
 
 #[test]

@@ -28,7 +28,8 @@ pub struct ShardConfig {
     pub executions_per_turn_max: u32,
     /// Most watches of one session. Default 64.
     pub watches_per_session_max: u16,
-    /// Most bytes of transitions that one session gets per turn through its watches; beyond, its watches end. Default 256 KiB.
+    /// Most bytes of transitions that one session gets through its watches before the log has taken them; beyond, its watches end.
+    /// Default 256 KiB.
     pub watch_bytes_per_turn_max: usize,
     /// Bounds of each partition.
     pub partition: PartitionLimits,

@@ -7,8 +7,8 @@
 //! 1. [`Shard::handle`] for each input (frames of sessions, ends of sessions, messages of siblings);
 //! 2. [`Shard::fire`] once;
 //! 3. [`Shard::send_to_peers`];
-//! 4. give [`Effects::sections`] to the log as one batch, keep the outputs until that batch and all before it are durable,
-//!    [`Effects::clear`];
+//! 4. give the sections of [`Effects::oldest`] to the log, keep its outputs until that batch and all before it are durable,
+//!    [`Effects::drop_oldest`], and so on while there are more and the log takes them;
 //! 5. begin again at once while [`Shard::has_work`], else sleep until [`Shard::next_deadline`] or an input.
 //!
 //! Invariants: nothing is told to anyone but through the outputs, which wait for durability; a job has at most one live wheel
@@ -33,7 +33,7 @@ mod tests;
 
 pub use config::{PartitionLimits, ShardConfig};
 pub use directory::{Directory, DirectoryError, Identity, Pool, Role, Tenant};
-pub use effects::{Effects, EventBuffer, Output, Section};
+pub use effects::{Batch, Effects, EventBuffer, Output, Section};
 pub use input::{Input, PeerMessage, WorkerProfile};
 
 use crate::{
@@ -70,7 +70,7 @@ pub enum Gate {
     /// Everything.
     #[default]
     Open,
-    /// The log is nearly full: only what workers report is taken, nothing fires.
+    /// The log is nearly full: only what workers report is taken, as long as [`Shard::take_reports`] says so; nothing fires.
     OutOfSpace,
     /// The node drains: nothing new is taken, nothing fires; what runs may end.
     Draining,
@@ -90,6 +90,8 @@ struct Owned {
 pub struct Shard {
     config: ShardConfig,
     gate: Gate,
+    /// Whether reports of workers are taken; they are with every gate.
+    takes_reports: bool,
     /// By partition number.
     partitions: Vec<Option<Box<Owned>>>,
     wheel: Wheel,
@@ -130,6 +132,7 @@ impl Shard {
         }
         Self {
             gate: Gate::Open,
+            takes_reports: true,
             partitions: (0..config.partition_count.count()).map(|_| None).collect(),
             wheel: Wheel::new(now.wall),
             dispatcher,
@@ -282,6 +285,11 @@ impl Shard {
     /// Sets what is accepted from now on.
     pub const fn set_gate(&mut self, gate: Gate) {
         self.gate = gate;
+    }
+
+    /// Says whether there is room for what workers report. Where there is none, they are told to repeat it.
+    pub const fn take_reports(&mut self, takes_reports: bool) {
+        self.takes_reports = takes_reports;
     }
 
     /// A partition of this shard.

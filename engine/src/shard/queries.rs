@@ -225,11 +225,11 @@ struct Page {
 
 impl Page {
     fn new(limit: u16, effects: &Effects) -> Self {
-        Self { count: 0, limit: limit.clamp(1, PAGE_ENTRIES_MAX), bytes_end: effects.bytes().len() + PAGE_BYTES }
+        Self { count: 0, limit: limit.clamp(1, PAGE_ENTRIES_MAX), bytes_end: effects.output_bytes() + PAGE_BYTES }
     }
 
     fn has_room(&self, effects: &Effects) -> bool {
-        self.count < self.limit && effects.bytes().len() < self.bytes_end
+        self.count < self.limit && effects.output_bytes() < self.bytes_end
     }
 
     fn add(

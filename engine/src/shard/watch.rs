@@ -164,9 +164,9 @@ impl Shard {
                 continue;
             }
             let view = ExecutionView { request_id: watch.request_id, ..*view };
-            let before = effects.bytes().len();
+            let before = effects.output_bytes();
             effects.send(watch.session, watch.lane, |out| view.encode(out));
-            let sent = effects.bytes().len() - before;
+            let sent = effects.output_bytes() - before;
             if effects.count_watched(watch.session, sent) > self.config.watch_bytes_per_turn_max {
                 overrun.push(watch.session);
             }

@@ -188,7 +188,7 @@ impl Shard {
         let id = head.job.partition();
         let Some((_, worker)) = self.workers.by_session(origin.session) else { return Verdict::Overloaded };
         let instance = worker.instance;
-        if self.partition(id).is_none() {
+        if self.partition(id).is_none() || !self.takes_reports {
             return Verdict::Overloaded;
         }
         let report = Report {

@@ -93,7 +93,8 @@ impl Configuration {
         range("worker.reattach_ms", worker.reattach_ms, 100, 600_000)?;
         range("node.drain_ms", node.drain_ms, 0, 3_600_000)?;
         range("node.spin_us", node.spin_us, 0, 10_000)?;
-        range("log.segment_bytes", log.segment_bytes, 4 << 20, 4 << 30)?;
+        // A segment has room for the longest frame's events and for what waits beside them.
+        range("log.segment_bytes", log.segment_bytes, (4 << 20).max(2 * limits.frame_bytes as u64), 4 << 30)?;
         range("log.commits_in_flight", log.commits_in_flight as u64, 1, 64)?;
         range("log.snapshot_bytes", log.snapshot_bytes, 1 << 20, 1 << 40)?;
         let configuration = Self {
@@ -291,6 +292,8 @@ mod tests {
     fn a_value_out_of_range_names_key_and_range() {
         let error = check("[worker]\nreattach_ms = 5\n").unwrap_err();
         assert_eq!(error, "configuration: worker.reattach_ms is 5; allowed are 100 to 600000");
+        let error = check("[limits]\nframe_bytes = 16777216\n[log]\nsegment_bytes = 33554431\n").unwrap_err();
+        assert_eq!(error, "configuration: log.segment_bytes is 33554431; allowed are 33554432 to 4294967296");
         assert!(check("[node]\npartitions = 3\n").unwrap_err().contains("power of two"));
         assert!(check("[node]\npartitions = 2\nshards = 4\n").unwrap_err().contains("cannot share"));
     }

@@ -44,8 +44,6 @@ use tickwheel_wire::{
     frame::{Frame as _, session::GoAway},
 };
 
-/// Events above which a turn reads no more frames, in bytes.
-const EVENT_BYTES_MAX: usize = 4 << 20;
 /// Stream bytes read of one lane before the next session gets its turn.
 const LANE_BYTES_MAX: usize = 64 << 10;
 /// Sessions read in one turn.
@@ -102,10 +100,13 @@ pub struct ShardLoop<L, D, S> {
     appended: CommitSequence,
     durable: CommitSequence,
     pace: Pace,
+    /// Events that wait for the log above which no more is decided; also what closes a batch.
+    batch_bytes: usize,
     space_retry_at: Instant,
     snapshots: Snapshots<D>,
     counters: Arc<ShardCounters>,
     gate: Gate,
+    takes_reports: bool,
     drain: Drain,
 }
 
@@ -142,7 +143,7 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
         let mut worked = self.receive(reading)?;
         worked |= self.session_events(reading);
         self.judge_space(reading.instant);
-        if self.router.effects.event_bytes() < EVENT_BYTES_MAX {
+        if self.router.effects.event_bytes() < self.batch_bytes {
             worked |= self.read_frames(now);
             worked |= self.read_peers(reading);
             self.router.core.fire(now, &mut self.router.effects);
@@ -158,8 +159,8 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
     pub fn settle(&mut self, reading: &Reading) -> Result<bool, Fatal> {
         let mut worked = self.commit(reading.instant)?;
         worked |= self.release(reading)?;
-        // What is decided but not appended yet will be in the next commit.
-        let decided = CommitSequence(self.appended.0 + u64::from(self.router.effects.event_bytes() > 0));
+        // What is decided but not appended yet will be in the next commits.
+        let decided = CommitSequence(self.appended.0 + self.router.effects.commit_count() as u64);
         self.snapshots.advance(&mut self.router.core, &mut self.log, (decided, self.durable), &self.control);
         worked |= self.transmit(reading.instant);
         let system_calls = self.router.peers.flush();
@@ -253,15 +254,17 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
         worked
     }
 
-    /// Closes the core's gate while the log lives on its reserve.
+    /// Closes the core's gate while the log lives on its reserve, and lets nothing be reported once that is used up.
     fn judge_space(&mut self, instant: Instant) {
-        match (self.log.space_state(), self.gate) {
-            (SpaceState::Reserve { left_bytes }, Gate::Open) => {
-                tracing::error!(
-                    shard = self.id.0,
-                    left_bytes,
-                    "the disk is full: submissions are refused, nothing fires"
-                );
+        let space = self.log.space_state();
+        let takes_reports = space != SpaceState::UsedUp;
+        if std::mem::replace(&mut self.takes_reports, takes_reports) && !takes_reports {
+            tracing::error!(shard = self.id.0, "the reserve is used up: what workers report has to wait for space");
+        }
+        self.router.core.take_reports(takes_reports);
+        match (space, self.gate) {
+            (SpaceState::Reserve { .. } | SpaceState::UsedUp, Gate::Open) => {
+                tracing::error!(shard = self.id.0, "the disk is full: submissions are refused, nothing fires");
                 self.set_gate(Gate::OutOfSpace);
             }
             (SpaceState::Ample, Gate::OutOfSpace) => {
@@ -282,11 +285,11 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
     }
 
     fn read_frames(&mut self, now: Now) -> bool {
-        let Self { endpoint, router, .. } = self;
+        let Self { endpoint, router, batch_bytes, .. } = self;
         let mut worked = false;
         for _ in 0..READS_MAX {
             let read = endpoint.read_frames(LANE_BYTES_MAX, &mut router.intake(now));
-            if read.is_none() || router.effects.event_bytes() >= EVENT_BYTES_MAX {
+            if read.is_none() || router.effects.event_bytes() >= *batch_bytes {
                 break;
             }
             worked = true;
@@ -314,36 +317,43 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
         count > 0
     }
 
-    /// Appends what happened. While the log is busy, or was given something a moment ago, it stays where it is and grows with the
-    /// next turn.
+    /// Appends what happened, batch by batch. While the log is busy, or was given something a moment ago, the rest stays where it is,
+    /// and the last batch grows with the next turn.
     fn commit(&mut self, instant: Instant) -> Result<bool, Fatal> {
-        let effects = &mut self.router.effects;
-        if effects.is_empty() {
+        let mut worked = false;
+        while !self.router.effects.is_empty() {
+            if self.router.effects.oldest().event_bytes() > 0 && !self.append_oldest(instant)? {
+                break;
+            }
+            self.outbox.hold(self.router.effects.oldest_mut(), self.appended);
+            self.router.effects.drop_oldest();
+            worked = true;
+        }
+        Ok(worked)
+    }
+
+    /// Appends the oldest batch; whether it was time, and the log took it.
+    fn append_oldest(&mut self, instant: Instant) -> Result<bool, Fatal> {
+        let batch = self.router.effects.oldest();
+        if !self.pace.allows(instant, batch.event_bytes(), self.durable < self.appended) {
             return Ok(false);
         }
-        if effects.event_bytes() > 0 {
-            if !self.pace.allows(instant, effects.event_bytes(), self.durable < self.appended) {
-                return Ok(false);
+        let sections = batch.sections().map(|section| Section {
+            partition: section.partition,
+            first_sequence: section.first_sequence,
+            event_count: section.event_count,
+            bytes: section.bytes,
+        });
+        // Whether there is room was judged before anything was decided; what is decided has to be logged.
+        match self.log.append(sections, Admission::Reserve) {
+            Ok(commit) => {
+                self.appended = commit;
+                self.pace.appended(instant);
             }
-            let sections = effects.sections().map(|section| Section {
-                partition: section.partition,
-                first_sequence: section.first_sequence,
-                event_count: section.event_count,
-                bytes: section.bytes,
-            });
-            // Whether there is room was judged before anything was decided; what is decided has to be logged.
-            match self.log.append(sections, Admission::Reserve) {
-                Ok(commit) => {
-                    self.appended = commit;
-                    self.pace.appended(instant);
-                }
-                Err(AppendError::Full | AppendError::OutOfSpace) => return Ok(false),
-                Err(error) => return Err(Fatal::LogFailed { shard: self.id.0, reason: error.to_string() }),
-            }
-            self.snapshots.logged(effects.sections().map(|section| (section.partition, section.bytes.len())));
+            Err(AppendError::Full | AppendError::OutOfSpace) => return Ok(false),
+            Err(error) => return Err(Fatal::LogFailed { shard: self.id.0, reason: error.to_string() }),
         }
-        self.outbox.hold(effects, self.appended);
-        effects.clear();
+        self.snapshots.logged(batch.sections().map(|section| (section.partition, section.bytes.len())));
         Ok(true)
     }
 

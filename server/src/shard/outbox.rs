@@ -4,7 +4,7 @@
 //! reached their commit. A turn without events waits for the last commit before it, because what it tells rests on that.
 
 use std::collections::VecDeque;
-use tickwheel_engine::shard::{Effects, Output};
+use tickwheel_engine::shard::{Batch, Output};
 use tickwheel_storage::CommitSequence;
 use tickwheel_wire::planted::Mistake;
 
@@ -26,15 +26,15 @@ struct Held {
 }
 
 impl Outbox {
-    /// Holds the outputs of `effects` until `commit` is durable.
-    pub fn hold(&mut self, effects: &mut Effects, commit: CommitSequence) {
-        if effects.outputs().is_empty() {
+    /// Holds the outputs of `batch` until `commit` is durable.
+    pub fn hold(&mut self, batch: &mut Batch, commit: CommitSequence) {
+        if batch.outputs().is_empty() {
             return;
         }
         debug_assert!(self.held.back().is_none_or(|last| last.commit <= commit), "commits grow");
         let mut held = self.spare.pop().unwrap_or_default();
         held.commit = commit;
-        effects.swap_outputs(&mut held.outputs, &mut held.bytes);
+        batch.swap_outputs(&mut held.outputs, &mut held.bytes);
         self.held.push_back(held);
     }
 
@@ -67,7 +67,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use std::{sync::Arc, time::Duration};
-    use tickwheel_engine::shard::{Directory, Input, Pool, Role, Shard, ShardConfig, Tenant};
+    use tickwheel_engine::shard::{Directory, Effects, Input, Pool, Role, Shard, ShardConfig, Tenant};
     use tickwheel_wire::{
         Now, PartitionCount, Reader, SessionId, SessionRef, ShardId, Timestamp,
         frame::{FrameHeader, FrameType},
@@ -87,7 +87,7 @@ mod tests {
             let (frame_type, body) = (FrameType::Attach.number(), &request_id.to_le_bytes());
             core.handle(now, Input::Frame { session, identity: &identity, lane, frame_type, body }, &mut effects);
         }
-        assert_eq!(effects.outputs().len(), request_ids.len());
+        assert_eq!(effects.oldest().outputs().len(), request_ids.len());
         effects
     }
 
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn nothing_leaves_before_its_commit_is_durable() {
         let mut outbox = Outbox::default();
-        outbox.hold(&mut turn(&[1, 2]), CommitSequence(3));
+        outbox.hold(turn(&[1, 2]).oldest_mut(), CommitSequence(3));
         for durable in 0..3 {
             assert!(released(&mut outbox, durable).is_empty());
             assert!(!outbox.is_empty());
@@ -117,7 +117,7 @@ mod tests {
     fn what_the_durable_prefix_covers_leaves_in_the_order_of_the_turns() {
         let mut outbox = Outbox::default();
         for (commit, answered) in [(1, [1, 2]), (2, [3, 4]), (4, [5, 6])] {
-            outbox.hold(&mut turn(&answered), CommitSequence(commit));
+            outbox.hold(turn(&answered).oldest_mut(), CommitSequence(commit));
         }
         assert_eq!(released(&mut outbox, 3), [1, 2, 3, 4]);
         assert_eq!(released(&mut outbox, 9), [5, 6]);
@@ -126,8 +126,8 @@ mod tests {
     #[test]
     fn a_turn_without_events_waits_for_the_commit_before_it() {
         let mut outbox = Outbox::default();
-        outbox.hold(&mut turn(&[1]), CommitSequence(1));
-        outbox.hold(&mut turn(&[2]), CommitSequence(1));
+        outbox.hold(turn(&[1]).oldest_mut(), CommitSequence(1));
+        outbox.hold(turn(&[2]).oldest_mut(), CommitSequence(1));
         assert!(released(&mut outbox, 0).is_empty());
         assert_eq!(released(&mut outbox, 1), [1, 2]);
     }
@@ -136,8 +136,8 @@ mod tests {
     fn a_buffer_in_use_again_holds_nothing_of_before() {
         let mut outbox = Outbox::default();
         for round in 1..=2 * SPARE_MAX as u64 {
-            outbox.hold(&mut turn(&[round]), CommitSequence(round));
-            outbox.hold(&mut turn(&[]), CommitSequence(round));
+            outbox.hold(turn(&[round]).oldest_mut(), CommitSequence(round));
+            outbox.hold(turn(&[]).oldest_mut(), CommitSequence(round));
             assert_eq!(released(&mut outbox, round), [round]);
         }
     }

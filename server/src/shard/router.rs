@@ -79,7 +79,7 @@ pub struct Router {
     counters: Arc<ShardCounters>,
     /// The core.
     pub core: Core,
-    /// What the core did since the last commit.
+    /// What the core did and the log has not taken yet.
     pub effects: Effects,
     /// The siblings.
     pub peers: Peers,
@@ -97,6 +97,7 @@ impl Router {
         directory: Arc<Directory>,
         counters: Arc<ShardCounters>,
         core: Core,
+        effects: Effects,
         peers: Peers,
     ) -> Self {
         Self {
@@ -107,7 +108,7 @@ impl Router {
             hellos: VecDeque::new(),
             counters,
             core,
-            effects: Effects::new(),
+            effects,
             peers,
             replies: Vec::new(),
             welcomed: Vec::new(),

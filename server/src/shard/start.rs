@@ -31,7 +31,7 @@ use crate::{
 use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::Arc, thread};
 use tickwheel_engine::{
     partition::{Partition, ReplayError as ApplyError, SnapshotReader},
-    shard::{Directory, Gate, Shard as Core, ShardConfig},
+    shard::{Directory, Effects, Gate, Shard as Core, ShardConfig},
 };
 use tickwheel_net::{Endpoint, EndpointConfig, ServerTls};
 use tickwheel_storage::{
@@ -39,6 +39,9 @@ use tickwheel_storage::{
     Replayed, ShardStart, SnapshotWriter, recover,
 };
 use tickwheel_wire::{PartitionCount, PartitionId, ShardId, Timestamp, frame::FrameType};
+
+/// What a batch takes in the log besides its events: headers and padding of as many sections as there can be partitions.
+const BATCH_OVERHEAD_BYTES: usize = 256 << 10;
 
 /// A shard's recovered partitions and where its log goes on.
 pub struct RecoveredShard {
@@ -67,6 +70,8 @@ pub struct Common {
     pub tls: Arc<ServerTls>,
     /// Limits and timings of the sessions.
     pub endpoint: EndpointConfig,
+    /// Events that wait for the log above which no more is decided, in bytes; also what closes a batch for it.
+    pub batch_bytes: usize,
     /// Bytes of events in the log after which a snapshot of their partitions is due.
     pub snapshot_log_bytes: u64,
     /// Where shards and node meet.
@@ -322,11 +327,12 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
         let endpoint = Endpoint::new(common.endpoint.clone(), &common.tls, reading.instant)
             .map_err(|error| Fatal::Configuration(error.to_string()))?;
         let writer = SnapshotWriter::new(snapshot_device);
+        let effects = Effects::split_at(common.batch_bytes);
         let (facts, directory) = (Arc::clone(&common.facts), Arc::clone(&common.directory));
         Ok(Self {
             id,
             control: Arc::clone(&common.control),
-            router: Router::new(id, facts, directory, Arc::clone(&counters), core, Peers::new(port)),
+            router: Router::new(id, facts, directory, Arc::clone(&counters), core, effects, Peers::new(port)),
             outbox: Outbox::default(),
             endpoint,
             socket,
@@ -336,10 +342,12 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
             appended: CommitSequence::default(),
             durable: CommitSequence::default(),
             pace: Pace::new(reading.instant),
+            batch_bytes: common.batch_bytes,
             space_retry_at: reading.instant,
             snapshots: Snapshots::new(writer, &replayed, common.snapshot_log_bytes),
             counters,
             gate: Gate::Open,
+            takes_reports: true,
             drain: Drain::No,
         })
     }
@@ -375,9 +383,15 @@ impl ShardRunner {
     }
 }
 
+/// Events that wait for the log above which no more is decided, in bytes: a quarter of a segment, at most 4 MiB.
+pub fn batch_bytes(configuration: &Configuration) -> usize {
+    usize::try_from(configuration.segment_bytes() / 4).unwrap_or(usize::MAX).min(4 << 20)
+}
+
 fn log_options(configuration: &Configuration) -> LogOptions {
     let segment_bytes = configuration.segment_bytes() / 4_096 * 4_096;
-    let batch_bytes_max = usize::try_from(segment_bytes / 4).unwrap_or(usize::MAX).min(16 << 20);
+    // A batch is closed before the decision after `batch_bytes`, and one decision logs at most what one frame carries.
+    let batch_bytes_max = batch_bytes(configuration) + configuration.frame_bytes_max() + BATCH_OVERHEAD_BYTES;
     // Any value serves that no client can guess: the clock's nanoseconds at the start are such a one.
     let salt = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8);
     LogOptions {

@@ -103,8 +103,8 @@ fn readdress(frame_type: u16, body: &mut [u8], attempt: Option<[u8; ATTEMPT_BYTE
 /// The attempt of the last `Dispatch` among the outputs.
 fn newest_dispatch(effects: &Effects) -> Option<[u8; ATTEMPT_BYTES]> {
     let mut newest = None;
-    for output in effects.outputs() {
-        let mut bytes = &effects.bytes()[output.range.clone()];
+    for output in effects.oldest().outputs() {
+        let mut bytes = &effects.oldest().bytes()[output.range.clone()];
         while let Some((head, rest)) = bytes.split_first_chunk::<{ FrameHeader::BYTES }>() {
             let header = FrameHeader::from_bytes(head).expect("a core writes headers");
             let (body, behind) = rest.split_at(usize::try_from(header.body_bytes).expect("a bounded body"));

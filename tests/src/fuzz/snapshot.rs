@@ -186,7 +186,7 @@ impl Node {
     }
 
     fn collect(&mut self) {
-        let mut input = Reader::new(self.effects.bytes());
+        let mut input = Reader::new(self.effects.oldest().bytes());
         while !input.is_empty() {
             let header = FrameHeader::take(&mut input).expect("a core writes headers");
             let length = usize::try_from(header.body_bytes).expect("a bounded body");

@@ -10,14 +10,17 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
+use tickwheel_engine::shard::Batch;
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, Timestamp, Token,
     event::AttemptOutcome,
     frame::work::{Completed, DispatchHead, Outcome, Verdict},
 };
 
-/// Events that wait for the log, at most: those of one more turn may come on top.
-const EVENT_BYTES_MAX: usize = 5 << 20;
+/// Events that wait for the log, at most: what closes a batch is far less, and those of one more turn come on top.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+/// What one decision logs at most.
+const DECISION_BYTES_MAX: usize = 8 << 10;
 
 /// What workers did.
 #[derive(Debug, Default)]
@@ -135,6 +138,11 @@ impl Auditor {
         let effects = shard.effects();
         let bytes = effects.event_bytes();
         demand!(bytes <= EVENT_BYTES_MAX, Bounded, "{bytes} bytes of events wait for the log");
+        for batch in effects.batches() {
+            let bytes = batch.event_bytes();
+            let limit = self.settings.batch_bytes() + DECISION_BYTES_MAX;
+            demand!(bytes < limit, Bounded, "a batch for the log has {bytes} bytes of events");
+        }
         let moment = Moment {
             wall,
             now,
@@ -142,15 +150,20 @@ impl Auditor {
             grace: Duration::from_millis(self.settings.cancel_grace_ms.into()),
             keep_finished: Duration::from_millis(self.settings.finished_ms),
         };
-        for section in effects.sections() {
+        let mut changed = BTreeSet::new();
+        for section in effects.batches().flat_map(Batch::sections) {
             let model = &mut self.partitions[usize::from(section.partition.0)];
             let events = (section.first_sequence, section.event_count, section.bytes);
             let taken = model.take(events, &moment, &self.deeds)?;
             self.tally.events += taken as u64;
+            model.note_batch_end(section.first_sequence + u64::from(section.event_count) - 1);
             if taken > 0 {
-                let partition = shard.core().partition(section.partition).expect("it decided something");
-                model.note_digest(partition.digest());
+                changed.insert(section.partition);
             }
+        }
+        for id in changed {
+            let partition = shard.core().partition(id).expect("it decided something");
+            self.partitions[usize::from(id.0)].note_digest(partition.digest());
         }
         Ok(())
     }
@@ -161,8 +174,12 @@ impl Auditor {
         let commits = self.commits.entry(number).or_default();
         if commits.appended < appended.0 {
             commits.appended = appended.0;
-            let ends = shard.core().partitions().map(|partition| (partition.id(), partition.sequence()));
-            commits.waiting.push_back((appended.0, ends.collect()));
+            let mut ends: BTreeMap<_, _> =
+                shard.core().partitions().map(|partition| (partition.id(), partition.sequence())).collect();
+            for section in shard.effects().batches().flat_map(Batch::sections) {
+                *ends.get_mut(&section.partition).expect("it decided something") -= u64::from(section.event_count);
+            }
+            commits.waiting.push_back((appended.0, ends.into_iter().collect()));
         }
         while commits.waiting.front().is_some_and(|(commit, _)| *commit <= durable.0) {
             let (_, ends) = commits.waiting.pop_front().expect("it was looked at");

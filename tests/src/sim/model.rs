@@ -168,8 +168,8 @@ pub struct Partition {
     removed: BTreeMap<JobId, u64>,
     /// What missed firings were announced for the dispatch that follows.
     missed: Option<(u32, u32)>,
-    /// Digests of the engine's state by event.
-    digests: BTreeMap<u64, u64>,
+    /// The events that ended a batch for the log, each with the digest of the engine's state if it ended a turn too.
+    digests: BTreeMap<u64, Option<u64>>,
     /// The newest event that someone was told about.
     pub floor: u64,
     /// The newest event that the log has reported durable.
@@ -245,7 +245,12 @@ impl Partition {
 
     /// Notes the digest of the engine's state after the newest event.
     pub fn note_digest(&mut self, digest: u64) {
-        self.digests.insert(self.sequence, digest);
+        self.digests.insert(self.sequence, Some(digest));
+    }
+
+    /// Notes that a batch for the log ends with this event, so that recovery may.
+    pub fn note_batch_end(&mut self, sequence: u64) {
+        self.digests.entry(sequence).or_insert(None);
     }
 
     /// Goes back to what the engine has recovered; limits of attempts begin to count again at `now`.
@@ -309,7 +314,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Whether the partition was in this state at the end of a turn.
+    /// Whether the partition was in this state at the end of a turn, or of a batch within one.
     ///
     /// # Errors
     /// When it was not.
@@ -319,10 +324,10 @@ impl Partition {
         demand!(
             sequence == 0 || expected.is_some(),
             Replay,
-            "partition {id}: recovered up to event {sequence}, which ended no turn"
+            "partition {id}: recovered up to event {sequence}, which ended no batch"
         );
         demand!(
-            expected.is_none_or(|expected| expected == digest),
+            expected.flatten().is_none_or(|expected| expected == digest),
             Replay,
             "partition {id}: the state after event {sequence} is another one after recovery"
         );

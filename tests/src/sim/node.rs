@@ -227,6 +227,7 @@ impl Node {
                 mtu_bytes: 1_452,
                 ..EndpointConfig::default()
             },
+            batch_bytes: self.settings.batch_bytes(),
             snapshot_log_bytes: match self.settings.backend {
                 Backend::Files => self.settings.snapshot_log_bytes,
                 Backend::Transactions => u64::MAX,

@@ -61,6 +61,13 @@ pub struct Settings {
     pub delay_us_max: u64,
 }
 
+impl Settings {
+    /// Bytes of events that close a batch for the log: few, so that a busy log or a long turn leaves several.
+    pub fn batch_bytes(&self) -> usize {
+        usize::try_from(self.segment_bytes / 128).expect("small")
+    }
+}
+
 /// A job's definition, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {

@@ -47,6 +47,9 @@ pub struct Denied {
     pub field: String,
 }
 
+/// A batch is closed so soon that most histories have some of more than one.
+const BATCH_BYTES: usize = 120;
+
 pub struct World {
     pub shard: Shard,
     pub effects: Effects,
@@ -112,7 +115,7 @@ impl World {
             shard.adopt(Partition::new(id, config.partition), now);
             replicas.insert(id, Partition::new(id, config.partition));
         }
-        let effects = Effects::new();
+        let effects = Effects::split_at(BATCH_BYTES);
         Self { shard, effects, now, config, log: Vec::new(), replicas, inbox: Vec::new(), request_id: 0 }
     }
 
@@ -166,22 +169,27 @@ impl World {
     }
 
     fn harvest(&mut self) {
-        for section in self.effects.sections() {
-            let Section { partition, first_sequence, event_count, bytes } = section;
-            let replica = self.replicas.get_mut(&partition).unwrap();
-            assert_eq!(replica.sequence() + 1, first_sequence, "sections follow each other");
-            replica.apply_section(first_sequence, event_count, bytes).unwrap();
-            assert_eq!(replica.digest(), self.shard.partition(partition).unwrap().digest());
-            self.log.push((partition, first_sequence, event_count, bytes.to_vec()));
-        }
-        for output in self.effects.outputs() {
-            let mut input = Reader::new(&self.effects.bytes()[output.range.clone()]);
-            while !input.is_empty() {
-                let header = FrameHeader::take(&mut input).unwrap();
-                let body = input.take(header.body_bytes as usize, "body").unwrap().to_vec();
-                let frame_type = FrameType::from_number(header.frame_type).unwrap();
-                self.inbox.push(Received { session: output.session, lane: output.lane, frame_type, body });
+        for batch in self.effects.batches() {
+            for section in batch.sections() {
+                let Section { partition, first_sequence, event_count, bytes } = section;
+                let replica = self.replicas.get_mut(&partition).unwrap();
+                assert_eq!(replica.sequence() + 1, first_sequence, "sections follow each other");
+                replica.apply_section(first_sequence, event_count, bytes).unwrap();
+                self.log.push((partition, first_sequence, event_count, bytes.to_vec()));
             }
+            for output in batch.outputs() {
+                let mut input = Reader::new(&batch.bytes()[output.range.clone()]);
+                while !input.is_empty() {
+                    let header = FrameHeader::take(&mut input).unwrap();
+                    let body = input.take(header.body_bytes as usize, "body").unwrap().to_vec();
+                    let frame_type = FrameType::from_number(header.frame_type).unwrap();
+                    self.inbox.push(Received { session: output.session, lane: output.lane, frame_type, body });
+                }
+            }
+        }
+        for section in self.effects.batches().flat_map(Batch::sections) {
+            let partition = self.shard.partition(section.partition).unwrap();
+            assert_eq!(self.replicas[&section.partition].digest(), partition.digest());
         }
         self.effects.clear();
     }

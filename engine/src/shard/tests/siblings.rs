@@ -66,8 +66,8 @@ impl Siblings {
     }
 
     fn harvest(&mut self) {
-        for output in self.effects.outputs() {
-            let mut input = Reader::new(&self.effects.bytes()[output.range.clone()]);
+        for output in self.effects.oldest().outputs() {
+            let mut input = Reader::new(&self.effects.oldest().bytes()[output.range.clone()]);
             while !input.is_empty() {
                 let header = FrameHeader::take(&mut input).unwrap();
                 let body = input.take(header.body_bytes as usize, "body").unwrap();
