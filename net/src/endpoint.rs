@@ -472,7 +472,8 @@ impl Endpoint {
                 }
                 let place = &mut self.slots[handle.0];
                 assert!(place.session.is_none(), "quinn-proto reused the handle of a live connection");
-                place.generation = place.generation.wrapping_add(1).max(1);
+                let step = u32::from(!Mistake::SessionNumberReused.is_made());
+                place.generation = place.generation.wrapping_add(step).max(1);
                 let id = SessionId(u64::from(place.generation) << 32 | u64::from(slot));
                 let deadline = self.now + self.config.handshake_timeout;
                 place.session = Some(Box::new(Session::new(id, connection, deadline)));

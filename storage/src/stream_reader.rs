@@ -173,6 +173,9 @@ impl<'d, D: Device> StreamReader<'d, D> {
         }
         let length_bytes = align_up(header.length_bytes as usize);
         let segment = self.segments[place.segment].index;
+        if Mistake::FormerSegmentNotMadeDurable.is_made() {
+            self.unsure.retain(|block| block.segment == segment);
+        }
         self.unsure.push_back(BlockPlace { sequence: header.sequence, segment, offset: place.offset, length_bytes });
         let offset = place.offset + length_bytes as u64;
         (self.last, self.last_at) = (Some(header), place.offset);

@@ -65,11 +65,19 @@ pub enum Mistake {
     EndNotWatched,
     /// A new capacity forgets the slots that are lent.
     LentSlotsForgotten,
+    /// A local time that is shown twice fires again.
+    RepeatedTimeFiresAgain,
+    /// What recovery has found in the segment before the last is not made durable.
+    FormerSegmentNotMadeDurable,
+    /// The number of a session that is over names the next one in its place.
+    SessionNumberReused,
+    /// What a lane took before it was blocked still counts as waiting.
+    BlockedLaneMiscounted,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::AcknowledgedBeforeSync,
         Self::AcknowledgedOutOfOrder,
         Self::WriteNotSynced,
@@ -99,6 +107,10 @@ impl Mistake {
         Self::SilenceNotLimited,
         Self::EndNotWatched,
         Self::LentSlotsForgotten,
+        Self::RepeatedTimeFiresAgain,
+        Self::FormerSegmentNotMadeDurable,
+        Self::SessionNumberReused,
+        Self::BlockedLaneMiscounted,
     ];
 
     /// Whether this thread is to make the mistake.

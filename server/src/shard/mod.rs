@@ -178,6 +178,16 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
         (self.appended, self.durable)
     }
 
+    /// The sessions that were welcomed and have not ended.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.router.sessions()
+    }
+
+    /// Bytes that wait for sessions to take them.
+    pub fn backlog_bytes(&self) -> usize {
+        self.sessions().filter_map(|session| self.endpoint.backlog_bytes(session)).sum()
+    }
+
     /// The core.
     pub const fn core(&self) -> &Core {
         &self.router.core

@@ -89,6 +89,11 @@ impl SimulatedDisk {
         self.lock().fail_at = Some((op_count, kind));
     }
 
+    /// How many writes are under way.
+    pub fn in_flight_count(&self) -> usize {
+        self.lock().in_flight.len()
+    }
+
     /// Whether the power has failed or the process was killed.
     pub fn is_off(&self) -> bool {
         self.lock().power != Power::On

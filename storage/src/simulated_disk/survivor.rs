@@ -36,7 +36,9 @@ impl State {
         after.names = self.names.clone();
         after.inodes = self.inodes.clone();
         for (inode, write) in self.in_flight.values() {
-            for part in write.in_part(&mut self.random) {
+            // The kernel has it and may go on with it.
+            let is_whole = self.random.below(3) > 0;
+            for part in if is_whole { vec![write.clone()] } else { write.in_part(&mut self.random) } {
                 if let Some(inode) = after.inodes.get_mut(inode) {
                     inode.apply(Change::Write(part), Fate::Volatile);
                 }

@@ -12,7 +12,7 @@ use std::{
 };
 use tickwheel_engine::shard::Batch;
 use tickwheel_wire::{
-    InstanceId, JobId, PartitionId, Timestamp, Token,
+    InstanceId, JobId, PartitionId, SessionId, Timestamp, Token,
     event::AttemptOutcome,
     frame::work::{Completed, DispatchHead, Outcome, Verdict},
 };
@@ -83,6 +83,25 @@ struct Commits {
     waiting: VecDeque<(u64, Vec<(PartitionId, u64)>)>,
 }
 
+/// The sessions of one shard, by their numbers.
+#[derive(Debug, Default)]
+struct Sessions {
+    open: BTreeSet<SessionId>,
+    former: BTreeSet<SessionId>,
+}
+
+impl Sessions {
+    /// Looks at those that are open now: a number names one session, so that nothing reaches another that was meant for it.
+    fn check(&mut self, open: BTreeSet<SessionId>) -> Result<(), Violation> {
+        self.former.extend(self.open.difference(&open));
+        for session in &open {
+            demand!(!self.former.contains(session), Answers, "session {} is another one than before", session.0);
+        }
+        self.open = open;
+        Ok(())
+    }
+}
+
 /// See the module.
 pub struct Auditor {
     partitions: Vec<Partition>,
@@ -93,6 +112,8 @@ pub struct Auditor {
     settings: Settings,
     /// By shard.
     commits: BTreeMap<usize, Commits>,
+    /// By shard.
+    sessions: BTreeMap<usize, Sessions>,
     /// The disk has lied: what was told may be lost.
     pub has_lied: bool,
     /// What was counted.
@@ -110,9 +131,15 @@ impl Auditor {
             once: BTreeMap::new(),
             settings,
             commits: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             has_lied: false,
             tally: Tally::default(),
         }
+    }
+
+    /// The settings of the run.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The model of a partition.
@@ -134,7 +161,13 @@ impl Auditor {
     ///
     /// # Errors
     /// The first violation.
-    pub fn decided(&mut self, shard: &SimulatedShard, wall: Timestamp, now: Duration) -> Result<(), Violation> {
+    pub fn decided(
+        &mut self,
+        (number, shard): (usize, &SimulatedShard),
+        wall: Timestamp,
+        now: Duration,
+    ) -> Result<(), Violation> {
+        self.sessions.entry(number).or_default().check(shard.sessions().collect())?;
         let effects = shard.effects();
         let bytes = effects.event_bytes();
         demand!(bytes <= EVENT_BYTES_MAX, Bounded, "{bytes} bytes of events wait for the log");
@@ -217,6 +250,7 @@ impl Auditor {
         self.deeds.all_away = now;
         self.tally.recoveries += 1;
         self.commits.clear();
+        self.sessions.clear();
         for (id, (sequence, digest)) in found {
             let model = &mut self.partitions[usize::from(id.0)];
             if self.has_lied {

@@ -180,8 +180,9 @@ impl Client {
         let number = u8::try_from(self.index).expect("few");
         let address = SocketAddr::from(([127, 0, 1, number], 10_000 + self.sessions));
         let shard = u16::try_from(self.stream.below(context.shards.max(1).into())).expect("few");
-        let seed = self.stream.draw();
-        self.session = Some(Session::connect(context.instant(), Who::Admin, address, shard_address(shard), seed));
+        let (seed, window_bytes) = (self.stream.draw(), context.auditor.settings().window_bytes);
+        self.session =
+            Some(Session::connect(context.instant(), Who::Admin, (address, shard_address(shard)), window_bytes, seed));
     }
 
     fn ask(&mut self, context: &mut ActorContext<'_>) {

@@ -59,6 +59,8 @@ pub struct Settings {
     pub corrupt: u64,
     /// Delay of a datagram, at most.
     pub delay_us_max: u64,
+    /// Bytes that an actor takes on a lane before it has read them.
+    pub window_bytes: u32,
 }
 
 impl Settings {
@@ -100,6 +102,8 @@ pub enum Schedule {
     Every(u64),
     /// Every so many minutes of the hour, by cron in UTC.
     Minutes(u64),
+    /// Every day at this hour and minute, by cron in [`ZONE`].
+    Daily(u64, u64),
     /// Once, so many microseconds after the submission.
     After(u64),
     /// Once, at a time.
@@ -112,11 +116,13 @@ impl Definition {
         let expression = match self.schedule {
             Schedule::Minutes(1) => "* * * * *".to_owned(),
             Schedule::Minutes(minutes) => format!("*/{minutes} * * * *"),
+            Schedule::Daily(hour, minute) => format!("{minute} {hour} * * *"),
             _ => String::new(),
         };
         let schedule = match self.schedule {
             Schedule::Every(every_us) => ScheduleSpec::Interval { every_us, anchor: Timestamp::MAX },
             Schedule::Minutes(_) => ScheduleSpec::Cron { expression: &expression, zone: "UTC" },
+            Schedule::Daily(..) => ScheduleSpec::Cron { expression: &expression, zone: ZONE },
             Schedule::After(delay_us) => ScheduleSpec::After { delay_us },
             Schedule::At(at) => ScheduleSpec::Once { at },
         };
@@ -234,6 +240,8 @@ pub enum Fault {
     },
     /// The process is killed.
     Kill {
+        /// Once so many of its writes are under way, a second later at the latest.
+        writes: usize,
         /// How long the node is away.
         down: Duration,
         /// Shards afterwards.
@@ -327,6 +335,8 @@ pub struct Plan {
     pub seed: u64,
     /// The node's settings.
     pub settings: Settings,
+    /// The first moment, on the wall.
+    pub start: Timestamp,
     /// How long clients act and faults strike.
     pub active: Duration,
     /// What clients do, by time.
@@ -339,8 +349,14 @@ pub struct Plan {
     pub faults: Vec<PlannedFault>,
 }
 
-/// The first moment of every run, on the wall.
-pub const START: Timestamp = Timestamp::from_secs(1_767_225_600);
+/// The zone of jobs that go by a local time.
+pub const ZONE: &str = "Europe/Berlin";
+/// When clocks are set forward there in 2026, and back: 29 March and 25 October, 01:00 UTC.
+pub const CLOCK_CHANGES: [Timestamp; 2] = [Timestamp::from_secs(1_774_746_000), Timestamp::from_secs(1_792_890_000)];
+/// The start of runs that are not about such a change: 2026-01-01.
+const NEW_YEAR: Timestamp = Timestamp::from_secs(1_767_225_600);
+/// The times of day at which such jobs fire: shown once, twice or never where a clock is changed.
+const TIMES_OF_DAY: [(u64, u64); 6] = [(3, 0), (3, 1), (2, 0), (2, 1), (2, 30), (1, 59)];
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -348,17 +364,25 @@ impl Plan {
     /// The plan of `seed`, less what is dropped.
     pub fn new(seed: u64, dropped: &Dropped) -> Self {
         let mut stream = Stream::new(seed, "settings", 0);
-        let settings = settings(&mut stream);
+        let mut settings = settings(&mut stream);
+        let crashes_only = Stream::new(seed, "crashes only", 0).chance(200);
+        if crashes_only {
+            // What a crash leaves to the next one shows when hardly anything else happens, and many writes are under way.
+            settings.segment_bytes = 32 << 10;
+            settings.in_flight_max = settings.in_flight_max.max(4);
+            settings.disk_us_max = 20_000;
+        }
         let active = stream.millis(40_000, 400_000);
-        let mut operations = operations(seed, active);
+        let start = start(seed, active);
+        let mut operations = operations(seed, start, active);
         operations.retain(|operation| !dropped.contains(&operation.label));
         let worker_count = usize::try_from(stream.between(1, 4)).expect("few");
         let workers = (0..worker_count).map(|index| worker(seed, index)).collect::<Vec<_>>();
         let workers = workers.into_iter().filter(|worker| !dropped.contains(&format!("w{}", worker.index))).collect();
-        let mut faults = faults(seed, active, &settings);
+        let mut faults = faults(seed, active, &settings, crashes_only);
         faults.retain(|fault| !dropped.contains(&fault.label));
         let clients = usize::try_from(stream.between(1, 3)).expect("few");
-        Self { seed, settings, active, operations, clients, workers, faults }
+        Self { seed, settings, start, active, operations, clients, workers, faults }
     }
 
     /// The names of all parts that can be left out, the most disturbing first.
@@ -370,6 +394,19 @@ impl Plan {
     }
 }
 
+/// Most runs see a change of the clocks in [`ZONE`].
+fn start(seed: u64, active: Duration) -> Timestamp {
+    let mut stream = Stream::new(seed, "start", 0);
+    let [forward, back] = CLOCK_CHANGES;
+    match stream.pick(&[None, Some(forward), Some(back)]) {
+        None => NEW_YEAR,
+        Some(change) => {
+            let before_us = stream.below(u64::try_from(active.as_micros()).expect("short"));
+            Timestamp::from_micros(change.as_micros() - before_us)
+        }
+    }
+}
+
 fn settings(stream: &mut Stream) -> Settings {
     let calm = stream.chance(400);
     let backend = if stream.chance(200) { Backend::Transactions } else { Backend::Files };
@@ -377,7 +414,7 @@ fn settings(stream: &mut Stream) -> Settings {
         backend,
         shards: u16::try_from(stream.between(1, 3)).expect("few"),
         partitions: stream.pick(&[1, 4, 8]),
-        segment_bytes: stream.pick(&[64 << 10, 128 << 10]),
+        segment_bytes: stream.pick(&[32 << 10, 64 << 10, 128 << 10]),
         in_flight_max: usize::try_from(stream.between(1, 6)).expect("few"),
         snapshot_log_bytes: stream.pick(&[4 << 10, 16 << 10, 1 << 30]),
         turn_us_max: stream.pick(&[30, 200, 2_000]),
@@ -390,18 +427,23 @@ fn settings(stream: &mut Stream) -> Settings {
         reorder: if calm { 0 } else { stream.below(100) },
         corrupt: if calm { 0 } else { stream.below(10) },
         delay_us_max: stream.pick(&[200, 2_000, 50_000]),
+        window_bytes: stream.pick(&[1_500, 1 << 20]),
     }
 }
 
-fn definition(stream: &mut Stream, job: usize) -> Definition {
-    let schedule = match stream.below(10) {
-        0..=3 => Schedule::Every(stream.pick(&[700_000, 1_000_000, 3_000_000, 7_000_000, 30_000_000])),
-        4 | 5 => Schedule::Minutes(stream.pick(&[1, 1, 2])),
+fn definition(stream: &mut Stream, job: usize, start: Timestamp) -> Definition {
+    let schedule = match stream.below(12) {
+        0..=2 => Schedule::Every(stream.pick(&[700_000, 1_000_000, 3_000_000, 7_000_000, 30_000_000])),
+        3..=5 => Schedule::Minutes(stream.pick(&[1, 1, 2])),
         6 | 7 => Schedule::After(stream.below(30_000_000)),
-        8 => Schedule::At(Timestamp::from_micros(START.as_micros() + stream.below(200_000_000))),
+        8 => Schedule::At(Timestamp::from_micros(start.as_micros() + stream.below(200_000_000))),
+        9 | 10 => {
+            let (hour, minute) = stream.pick(&TIMES_OF_DAY);
+            Schedule::Daily(hour, minute)
+        }
         _ => Schedule::Every(stream.between(1_000_000, 60_000_000)),
     };
-    Definition {
+    let definition = Definition {
         tenant: stream.pick(&TENANTS),
         name: format!("job-{job}"),
         schedule,
@@ -412,23 +454,37 @@ fn definition(stream: &mut Stream, job: usize) -> Definition {
         priority: stream.pick(&[Priority::P0, Priority::P1, Priority::P2]),
         paused: stream.chance(100),
         payload_bytes: stream.pick(&[0, 10, 300, 3_000]),
+    };
+    // Jobs that are alike share what the engine keeps of them.
+    let goes_by_cron = matches!(schedule, Schedule::Minutes(_) | Schedule::Daily(..));
+    if goes_by_cron && stream.chance(800) {
+        let priority = Priority::P1;
+        return Definition {
+            attempts_max: 2,
+            initial_ms: 1_000,
+            start_to_close_ms: 4_000,
+            heartbeat_ms: 0,
+            priority,
+            ..definition
+        };
     }
+    definition
 }
 
 /// The tenants of every run.
 pub const TENANTS: [&str; 2] = ["acme", "globex"];
 
 /// The deeds of a run: each job is created, then met with others now and then, one after the other.
-fn operations(seed: u64, active: Duration) -> Vec<Operation> {
+fn operations(seed: u64, start: Timestamp, active: Duration) -> Vec<Operation> {
     let mut stream = Stream::new(seed, "operations", 0);
     let jobs = usize::try_from(stream.between(3, 25)).expect("few");
     let mut operations = Vec::new();
     for job in 0..jobs {
         let mut stream = Stream::new(seed, "job", job as u64);
-        let tenant = definition(&mut stream, job).tenant;
+        let tenant = definition(&mut stream, job, start).tenant;
         let mut at = stream.duration(Duration::from_millis(10), active / 2);
         for number in 0..stream.between(1, 8) {
-            let deed = deed(&mut stream, job, tenant, number == 0);
+            let deed = deed(&mut stream, job, (tenant, start), number == 0);
             operations.push(Operation { label: format!("o{job}.{number}"), at, job, deed });
             at += stream.duration(Duration::from_millis(1), active / 6);
         }
@@ -438,7 +494,7 @@ fn operations(seed: u64, active: Duration) -> Vec<Operation> {
     operations
 }
 
-fn deed(stream: &mut Stream, job: usize, tenant: &'static str, first: bool) -> Deed {
+fn deed(stream: &mut Stream, job: usize, (tenant, start): (&'static str, Timestamp), first: bool) -> Deed {
     let verb = stream.pick(&[JobVerb::Pause, JobVerb::Resume, JobVerb::Trigger, JobVerb::Trigger, JobVerb::Delete]);
     match if first { 0 } else { stream.below(12) } {
         0..=3 => {
@@ -447,7 +503,7 @@ fn deed(stream: &mut Stream, job: usize, tenant: &'static str, first: bool) -> D
                 (window, window * u32::try_from(stream.between(1, 99)).expect("small") / 100)
             });
             Deed::Submit {
-                definition: Definition { tenant, ..definition(stream, job) },
+                definition: Definition { tenant, ..definition(stream, job, start) },
                 mode: stream.pick(&[SubmitMode::Create, SubmitMode::Upsert]),
                 wrong_revision: stream.chance(100),
                 key,
@@ -480,10 +536,10 @@ fn worker(seed: u64, index: usize) -> WorkerPlan {
     }
 }
 
-fn faults(seed: u64, active: Duration, settings: &Settings) -> Vec<PlannedFault> {
+fn faults(seed: u64, active: Duration, settings: &Settings, crashes_only: bool) -> Vec<PlannedFault> {
     let mut stream = Stream::new(seed, "faults", 0);
     // Some runs have hardly any, so that what needs peace to go wrong gets it.
-    let count = stream.pick(&[0, 2, 5, 12, 30]);
+    let count = if crashes_only { 40 } else { stream.pick(&[0, 2, 5, 12, 30]) };
     // A disk that lies breaks every promise but one: what is wrong is noticed. Such runs are of their own kind.
     let lies = stream.chance(60);
     let rots = stream.chance(400);
@@ -491,12 +547,32 @@ fn faults(seed: u64, active: Duration, settings: &Settings) -> Vec<PlannedFault>
         .map(|number| {
             let mut stream = Stream::new(seed, "fault", number);
             let at = Duration::from_micros(stream.below(u64::try_from(active.as_micros()).expect("short")));
-            let fault = fault(&mut stream, settings, lies, rots);
+            let fault = if crashes_only { crash(&mut stream) } else { fault(&mut stream, settings, lies, rots) };
             PlannedFault { label: format!("f{number}"), at, fault }
         })
         .collect();
+    // What a start found at the log's end, and built on, may be gone when the power fails right after it.
+    for index in 0..faults.len() {
+        let mut stream = Stream::new(seed, "fault again", index as u64);
+        if let PlannedFault { at, fault: Fault::Kill { down, shards, .. }, .. } = faults[index]
+            && stream.chance(500)
+        {
+            let fault = Fault::PowerLoss { steps: stream.between(1, 60), down, shards };
+            let at = at + down + stream.duration(SECOND / 1_000, SECOND);
+            faults.push(PlannedFault { label: format!("f{index}a"), at, fault });
+        }
+    }
     faults.sort_by_key(|fault| fault.at);
     faults
+}
+
+fn crash(stream: &mut Stream) -> Fault {
+    let down = stream.duration(SECOND / 100, SECOND);
+    let shards = u16::try_from(stream.between(1, 3)).expect("few");
+    match stream.below(2) {
+        0 => Fault::PowerLoss { steps: stream.between(1, 60), down, shards },
+        _ => Fault::Kill { writes: 2 + stream.place(3), down, shards },
+    }
 }
 
 fn fault(stream: &mut Stream, settings: &Settings, lies: bool, rots: bool) -> Fault {
@@ -506,15 +582,14 @@ fn fault(stream: &mut Stream, settings: &Settings, lies: bool, rots: bool) -> Fa
     let files = settings.backend == Backend::Files;
     match stream.below(20) {
         0..=2 => Fault::PowerLoss { steps: stream.between(1, 12), down, shards },
-        3 | 4 => Fault::Kill { down, shards },
+        3 | 4 => Fault::Kill { writes: stream.place(5), down, shards },
         5 => Fault::Restart { limit: stream.duration(SECOND / 1_000, 5 * SECOND), shards },
         6 => Fault::Pause(stream.duration(SECOND / 100, 40 * SECOND)),
         7 if files => Fault::DiskErrors { during, writes: 2_000, syncs: 2_000 },
         8 if files => Fault::SlowDisk { during, latency: stream.duration(SECOND / 100, SECOND) },
         9 if files => Fault::FullDisk(during),
-        10 if files && !lies && rots => Fault::Rot(stream.draw()),
-        10 if files && lies => Fault::LyingDisk { during, lost: 5_000, misdirected: 5_000 },
-        11 if files && rots => Fault::Rot(stream.draw()),
+        10 | 11 if files && lies => Fault::LyingDisk { during, lost: 5_000, misdirected: 5_000 },
+        10 | 11 if files && rots => Fault::Rot(stream.draw()),
         7 | 8 => Fault::Fence,
         9..=11 => Fault::UnknownResults(during),
         12 | 13 => Fault::Cut { actor: stream.place(8), during, one_way: stream.chance(300) },

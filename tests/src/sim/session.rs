@@ -31,8 +31,8 @@ pub enum Who {
 /// The keys of a process's runs.
 struct Keys {
     server: ServerTls,
-    admin: ClientConfig,
-    worker: ClientConfig,
+    admin: Arc<QuicClientConfig>,
+    worker: Arc<QuicClientConfig>,
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(Keys::new);
@@ -74,21 +74,20 @@ impl Keys {
             tls.alpn_protocols = vec![ALPN.to_vec()];
             // A resumed session would make a run depend on those before it.
             tls.resumption = Resumption::disabled();
-            client_config(tls)
+            Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3"))
         };
         Self { server, admin: client(Role::Admin), worker: client(Role::Worker) }
     }
 }
 
-fn client_config(tls: rustls::ClientConfig) -> ClientConfig {
+fn transport(window_bytes: u32) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(IdleTimeout::try_from(Duration::from_secs(30)).expect("short enough")))
         .keep_alive_interval(Some(Duration::from_secs(10)))
+        .stream_receive_window(VarInt::from_u32(window_bytes))
         .mtu_discovery_config(None);
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3")));
-    config.transport_config(Arc::new(transport));
-    config
+    Arc::new(transport)
 }
 
 /// The certificate of every simulated node.
@@ -121,15 +120,23 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins to connect.
-    pub fn connect(now: Instant, who: Who, address: SocketAddr, server: SocketAddr, seed: u64) -> Self {
+    /// Begins to connect, from an address to another; takes `window_bytes` on a lane before it has read them.
+    pub fn connect(
+        now: Instant,
+        who: Who,
+        (address, server): (SocketAddr, SocketAddr),
+        window_bytes: u32,
+        seed: u64,
+    ) -> Self {
         let mut config = quinn_proto::EndpointConfig::default();
         let mut random_seed = [0; 32];
         random_seed[..8].copy_from_slice(&seed.to_le_bytes());
         config.rng_seed(Some(random_seed));
         let mut endpoint = quinn_proto::Endpoint::new(Arc::new(config), None, true, None);
-        let tls = if who == Who::Admin { KEYS.admin.clone() } else { KEYS.worker.clone() };
-        let (handle, connection) = endpoint.connect(now, tls, server, "localhost").expect("a valid address");
+        let tls = if who == Who::Admin { &KEYS.admin } else { &KEYS.worker };
+        let mut client = ClientConfig::new(Arc::<QuicClientConfig>::clone(tls));
+        client.transport_config(transport(window_bytes));
+        let (handle, connection) = endpoint.connect(now, client, server, "localhost").expect("a valid address");
         let mut session = Self {
             endpoint,
             handle,

@@ -1,5 +1,6 @@
 //! When jobs fire, by counting: the reference for the engine's schedules, as far as plans use them.
 
+use super::plan::{CLOCK_CHANGES, ZONE};
 use std::time::Duration;
 use tickwheel_wire::{Timestamp, job::ScheduleSpec};
 
@@ -15,11 +16,14 @@ pub enum When {
     },
     /// At every full multiple of so many minutes within the hour, UTC.
     Minutes(u64),
+    /// Every day at so many minutes past midnight, in the plans' zone.
+    Daily(u64),
     /// Once.
     Once(Timestamp),
 }
 
 const MINUTE_US: u64 = 60_000_000;
+const HOUR_US: u64 = 60 * MINUTE_US;
 
 impl When {
     /// The schedule of a job that was submitted at `at`.
@@ -33,9 +37,15 @@ impl When {
             }
             ScheduleSpec::Once { at } => Self::Once(at),
             ScheduleSpec::After { delay_us } => Self::Once(at.saturating_add(Duration::from_micros(delay_us))),
-            ScheduleSpec::Cron { expression, .. } => {
-                let first = expression.split(' ').next().unwrap_or_default();
-                Self::Minutes(first.strip_prefix("*/").map_or(1, |step| step.parse().expect("a plan's expression")))
+            ScheduleSpec::Cron { expression, zone } => {
+                let mut fields = expression.split(' ');
+                let (minute, hour) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+                let number = |text: &str| text.parse::<u64>().expect("a plan's expression");
+                match minute {
+                    "*" => Self::Minutes(1),
+                    _ if zone == ZONE => Self::Daily(number(hour) * 60 + number(minute)),
+                    _ => Self::Minutes(number(minute.strip_prefix("*/").unwrap_or_default())),
+                }
             }
         }
     }
@@ -55,6 +65,13 @@ impl When {
                 let step_us = minutes * MINUTE_US;
                 Timestamp::from_micros((time_us / step_us + 1) * step_us)
             }
+            Self::Daily(minute_of_day) => {
+                let mut minute_us = (time_us / MINUTE_US + 1) * MINUTE_US;
+                while !fires_daily(minute_of_day, minute_us) {
+                    minute_us += MINUTE_US;
+                }
+                Timestamp::from_micros(minute_us)
+            }
         }
     }
 
@@ -64,7 +81,22 @@ impl When {
             Self::Once(_) => return 0,
             Self::Every { every_us, .. } => every_us,
             Self::Minutes(minutes) => minutes * MINUTE_US,
+            Self::Daily(_) => {
+                let fires = std::iter::successors(Some(from), |last| Some(self.after(*last)));
+                return fires.skip(1).take_while(|fire| *fire <= to).count() as u64;
+            }
         };
         to.as_micros().saturating_sub(from.as_micros()) / step_us
     }
+}
+
+/// Whether a daily job fires at this minute of 2026: when its time is shown, first if it is shown twice; if it is never shown, when the
+/// clock passes over it.
+fn fires_daily(minute_of_day: u64, time_us: u64) -> bool {
+    let [forward, back] = CLOCK_CHANGES.map(Timestamp::as_micros);
+    let is_summer = (forward..back).contains(&time_us);
+    let shown = (time_us + if is_summer { 2 * HOUR_US } else { HOUR_US }) / MINUTE_US % (24 * 60);
+    let is_shown_again = (back..back + HOUR_US).contains(&time_us);
+    let is_passed_over = time_us == forward && (2 * 60..3 * 60).contains(&minute_of_day);
+    (shown == minute_of_day && !is_shown_again) || is_passed_over
 }

@@ -34,8 +34,8 @@ struct Attempt {
     ends_at: Option<Duration>,
     heartbeat_at: Option<Duration>,
     is_reported_twice: bool,
-    /// Number of the session that it came through.
-    session: u16,
+    /// Number of the session that it came through; none once it has ended for the node.
+    session: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,10 +158,11 @@ impl Worker {
         let number = u8::try_from(self.plan.index).expect("few");
         let address = SocketAddr::from(([127, 0, 2, number], 10_000 + self.sessions));
         let shard = u16::try_from(self.stream.below(context.shards.max(1).into())).expect("few");
-        let seed = self.stream.draw();
-        let server = shard_address(shard);
-        self.session = Some(Session::connect(context.instant(), Who::Worker, address, server, seed));
+        let (seed, window_bytes) = (self.stream.draw(), context.auditor.settings().window_bytes);
+        self.session =
+            Some(Session::connect(context.instant(), Who::Worker, (address, shard_address(shard)), window_bytes, seed));
         self.phase = Phase::Greeting;
+        self.room = self.plan.capacity;
         context.auditor.arrives(self.instance);
     }
 
@@ -210,7 +211,6 @@ impl Worker {
 
     fn attached(&mut self, context: &mut ActorContext<'_>) {
         self.phase = Phase::Attached;
-        self.room = self.plan.capacity;
         context.auditor.returns(self.instance, context.now);
         context.trace.note(
             context.now,
@@ -262,7 +262,7 @@ impl Worker {
         let every = Duration::from_millis(head.heartbeat_ms.into()) / HEARTBEATS_PER_LIMIT;
         let heartbeat_at = (head.heartbeat_ms > 0 && (self.is_honest || !plan.silent)).then(|| now + every);
         let is_reported_twice = self.draw(plan.doubles);
-        let attempt = Attempt { head, outcome, ends_at, heartbeat_at, is_reported_twice, session: self.sessions };
+        let attempt = Attempt { head, outcome, ends_at, heartbeat_at, is_reported_twice, session: Some(self.sessions) };
         self.running.insert((head.job, head.token.0), attempt);
         if self.draw(plan.resizes) {
             let capacity = u32::try_from(self.stream.between(1, 2 * u64::from(plan.capacity))).expect("small");
@@ -311,6 +311,10 @@ impl Worker {
         );
         context.auditor.verdict(self.instance, completed)?;
         let key = (completed.job, completed.token.0);
+        // One that it forged, and then got, has ended for the node.
+        if let Some(attempt) = self.running.get_mut(&key).filter(|_| completed.verdict == Verdict::Accepted) {
+            attempt.session = None;
+        }
         if completed.verdict != Verdict::Overloaded {
             self.unanswered.remove(&key);
         } else if let Some((_, again)) = self.unanswered.get_mut(&key) {
@@ -389,7 +393,7 @@ impl Worker {
     /// # Errors
     /// When it did.
     pub fn check_room(&self) -> Result<(), Violation> {
-        let count = self.running.values().filter(|attempt| attempt.session == self.sessions).count();
+        let count = self.running.values().filter(|attempt| attempt.session == Some(self.sessions)).count();
         let capacity = self.room.max(self.plan.capacity) as usize;
         let index = self.plan.index;
         demand!(count <= capacity, Bounded, "worker-{index} has {count} attempts and room for {capacity}");

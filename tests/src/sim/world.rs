@@ -11,7 +11,7 @@ use super::{
     client::Client,
     network::{Network, Packet, Weather},
     node::{Node, Process, Recovery, Running, StartFailure, judge_fatal, shard_address},
-    plan::{Backend, Dropped, Fault, Plan, PlannedFault, START},
+    plan::{Backend, Dropped, Fault, Plan, PlannedFault},
     random::Stream,
     trace::Trace,
     violation::{Promise, Violation, demand},
@@ -196,7 +196,7 @@ impl World {
             is_over: false,
             clock_offset_us: 0,
             frozen_at: None,
-            latest_wall: START,
+            latest_wall: plan.start,
             disturbed_until: Duration::ZERO,
             look_ahead_at: Duration::ZERO,
             look_stream: Stream::new(plan.seed, "looks ahead", 0),
@@ -219,17 +219,11 @@ impl World {
         self.run_until(active, |world| world.now >= active)?;
         self.calm();
         let since = self.wall();
-        let end = self.now + LIVENESS_MAX;
-        self.run_until(end, |world| {
-            matches!(world.life, Life::Up(_))
-                && world.clients.iter().all(Client::is_done)
-                && world.auditor.unfinished(world.wall(), since).is_empty()
-        })?;
-        self.check_settled(since)?;
+        self.settle(since)?;
         let now = self.now;
         self.clients.iter_mut().for_each(|client| client.look_at_everything(now));
-        self.run_until(now + LIVENESS_MAX, |world| world.clients.iter().all(Client::is_done))?;
-        self.check_settled(since)?;
+        self.settle(since)?;
+        self.check_delivered()?;
         self.come_back()
     }
 
@@ -248,7 +242,7 @@ impl World {
         );
         let later = self.now + Duration::from_secs(3);
         self.run_until(later, |_| false)?;
-        self.strike(Fault::Kill { down: Duration::from_millis(10), shards: 1 })?;
+        self.strike(Fault::Kill { writes: 0, down: Duration::from_millis(10), shards: 1 })?;
         let limit = self.now + Duration::from_secs(30);
         self.run_until(limit, |world| matches!(world.life, Life::Up(_)))?;
         demand!(
@@ -259,7 +253,13 @@ impl World {
         Ok(())
     }
 
-    fn check_settled(&self, since: Timestamp) -> Result<(), Violation> {
+    /// Waits until everybody is answered, and what had come due before `since` is done.
+    fn settle(&mut self, since: Timestamp) -> Result<(), Violation> {
+        self.run_until(self.now + LIVENESS_MAX, |world| {
+            matches!(world.life, Life::Up(_))
+                && world.clients.iter().all(Client::is_done)
+                && world.auditor.unfinished(world.wall(), since).is_empty()
+        })?;
         if self.is_over {
             return Ok(());
         }
@@ -269,6 +269,17 @@ impl World {
         }
         let unfinished = self.auditor.unfinished(self.wall(), since);
         demand!(unfinished.is_empty(), Liveness, "at {} not done: {}", self.wall(), unfinished.join("; "));
+        Ok(())
+    }
+
+    /// Waits for the moment at which nobody is owed anything.
+    fn check_delivered(&mut self) -> Result<(), Violation> {
+        let is_delivered = |world: &Self| match &world.life {
+            Life::Up(process) => process.shards.iter().all(|running| running.shard.backlog_bytes() == 0),
+            Life::Down { .. } => true,
+        };
+        self.run_until(self.now + Duration::from_secs(30), is_delivered)?;
+        demand!(self.is_over || is_delivered(self), Bounded, "what the node keeps for its sessions never runs out");
         Ok(())
     }
 
@@ -319,7 +330,7 @@ impl World {
             self.auditor.held(self.now);
         }
         self.end_conditions();
-        while self.faults.front().is_some_and(|fault| fault.at <= self.now) {
+        while self.next_fault().is_some_and(|at| at <= self.now) {
             let planned = self.faults.pop_front().expect("it was looked at");
             self.trace.note(self.now, "fault", format_args!("{} {:?}", planned.label, planned.fault));
             self.strike(planned.fault)?;
@@ -332,11 +343,22 @@ impl World {
         self.turn_shards()
     }
 
+    /// When the next fault strikes. One that waits for writes is asked for again after every step.
+    fn next_fault(&self) -> Option<Duration> {
+        let planned = self.faults.front()?;
+        match planned.fault {
+            Fault::Kill { writes, .. } if self.node.disk.in_flight_count() < writes => {
+                Some(planned.at + Duration::from_secs(1))
+            }
+            _ => Some(planned.at),
+        }
+    }
+
     fn next_time(&mut self) -> Option<Duration> {
         let base = self.base;
         let mut next = [
             self.network.next_arrival(),
-            self.faults.front().map(|fault| fault.at),
+            self.next_fault(),
             self.conditions.iter().map(|(until, _)| *until).min(),
             self.power_fails_by.map(|(by, ..)| by),
         ]
@@ -363,7 +385,7 @@ impl World {
     }
 
     fn system_wall(&self) -> Timestamp {
-        let running = i64::try_from(START.as_micros()).expect("this century")
+        let running = i64::try_from(self.plan.start.as_micros()).expect("this century")
             + i64::try_from(self.now.as_micros()).expect("a short run")
             + self.clock_offset_us;
         self.frozen_at.unwrap_or(Timestamp::from_micros(u64::try_from(running).expect("after 1970")))
@@ -518,7 +540,7 @@ impl World {
         let stall_us = if self.turn_stream.chance(STALLS) { self.turn_stream.below(STALL_US_MAX) } else { 0 };
         *busy_until = now + Duration::from_micros(turn_us + stall_us);
         let result = shard.decide(&reading);
-        self.auditor.decided(shard, reading.now.wall, now)?;
+        self.auditor.decided((index, shard), reading.now.wall, now)?;
         let result = result.and_then(|_| shard.settle(&reading));
         self.auditor.settled(shard, index);
         let from = shard_address(u16::try_from(index).expect("few"));
@@ -618,7 +640,7 @@ impl World {
                 self.node.disk.crash_at(self.node.disk.op_count() + steps);
                 self.power_fails_by = Some((now + POWER_LOSS_WAITS_MAX, down, shards));
             }
-            Fault::PowerLoss { down, shards, .. } | Fault::Kill { down, shards } if is_up => {
+            Fault::PowerLoss { down, shards, .. } | Fault::Kill { down, shards, .. } if is_up => {
                 self.end_process(down, shards);
             }
             Fault::Restart { limit, shards } => {

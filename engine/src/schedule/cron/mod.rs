@@ -36,7 +36,7 @@ pub use hashed::settle_hashed;
 use super::zone::{Period, Zone};
 use pattern::Pattern;
 use syntax::Parsed;
-use tickwheel_wire::Timestamp;
+use tickwheel_wire::{Timestamp, planted::Mistake};
 
 /// 9999-12-30T22:00:00Z, the last second that jiff can show in every zone.
 const LAST_FIRE_S: i64 = 253_402_207_200;
@@ -168,8 +168,8 @@ impl Cron {
     fn firing_in(&self, period: &Period) -> (i64, i64) {
         let Period { start_s, end_s, offset_s, previous_offset_s, next_offset_s } = *period;
         // What is shown again has fired before, or fires when it is.
-        let first_offset_s =
-            if self.overlap == OverlapPolicy::First { offset_s.max(previous_offset_s) } else { offset_s };
+        let passes_over = self.overlap == OverlapPolicy::First && !Mistake::RepeatedTimeFiresAgain.is_made();
+        let first_offset_s = if passes_over { offset_s.max(previous_offset_s) } else { offset_s };
         let end_offset_s = if self.overlap == OverlapPolicy::Second { offset_s.min(next_offset_s) } else { offset_s };
         (start_s.saturating_add(first_offset_s), end_s.saturating_add(end_offset_s))
     }
