@@ -716,6 +716,24 @@ fn nothing_fires_while_the_node_drains_and_reports_still_count() {
 }
 
 #[test]
+fn a_report_that_there_is_no_room_for_changes_nothing_and_counts_when_repeated() {
+    let mut world = World::new(1);
+    world.attach(1, 10, 1);
+    world.create(&once("one", 1));
+    world.pass(SECOND);
+    let attempt = world.attempt();
+    let logged = world.log.len();
+    world.shard.set_gate(Gate::OutOfSpace);
+    world.shard.take_reports(false);
+    assert_eq!(world.fail(&attempt), Verdict::Overloaded);
+    assert_eq!(world.succeed(&attempt), Verdict::Overloaded);
+    assert_eq!(world.log.len(), logged, "nothing was decided");
+    world.shard.take_reports(true);
+    assert_eq!(world.succeed(&attempt), Verdict::Accepted);
+    assert_eq!(view(&mut world, "one").1, ExecutionState::Succeeded);
+}
+
+#[test]
 fn urgent_jobs_go_first_and_pools_are_kept_apart() {
     let mut world = World::new(1);
     for (name, priority) in [("low", 2), ("mid", 1), ("urgent", 0)] {
