@@ -7,8 +7,8 @@ use std::time::Duration;
 use tickwheel_wire::{
     Timestamp,
     job::{
-        JobSpec, JobSpecError, Misfire, Overlap, POOL_DEFAULT, Priority, RetryPolicy, START_TO_CLOSE_MS_DEFAULT,
-        ScheduleSpec,
+        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, POOL_DEFAULT, Priority, RetryPolicy,
+        START_TO_CLOSE_MS_DEFAULT, ScheduleSpec,
     },
 };
 
@@ -40,6 +40,11 @@ pub enum Schedule {
         /// The delay.
         delay: Duration,
     },
+    /// Some time after the submission, and then after the end of each execution.
+    FixedDelay {
+        /// The delay, at least 1 ms.
+        delay: Duration,
+    },
 }
 
 impl Schedule {
@@ -51,6 +56,7 @@ impl Schedule {
             }
             Self::Once { at } => ScheduleSpec::Once { at: *at },
             Self::After { delay } => ScheduleSpec::After { delay_us: micros(*delay) },
+            Self::FixedDelay { delay } => ScheduleSpec::FixedDelay { delay_us: micros(*delay) },
         }
     }
 }
@@ -67,6 +73,7 @@ impl From<ScheduleSpec<'_>> for Schedule {
             },
             ScheduleSpec::Once { at } => Self::Once { at },
             ScheduleSpec::After { delay_us } => Self::After { delay: Duration::from_micros(delay_us) },
+            ScheduleSpec::FixedDelay { delay_us } => Self::FixedDelay { delay: Duration::from_micros(delay_us) },
         }
     }
 }
@@ -95,10 +102,10 @@ pub struct JobDefinition {
     pub start_to_close: Option<Duration>,
     /// Longest silence of a running attempt; none: no heartbeats are asked for.
     pub heartbeat: Option<Duration>,
-    /// What happens to missed firings.
-    pub misfire: Misfire,
-    /// What happens when it is due while it runs.
-    pub overlap: Overlap,
+    /// Names of errors after which no attempt follows, between commas.
+    pub non_retryable: String,
+    /// Which of its firings are executed.
+    pub rules: FiringRules,
     /// Whether it starts paused.
     pub paused: bool,
 }
@@ -121,8 +128,8 @@ impl JobDefinition {
             retry: spec.retry,
             start_to_close: optional_millis(spec.start_to_close_ms),
             heartbeat: optional_millis(spec.heartbeat_ms),
-            misfire: spec.misfire,
-            overlap: spec.overlap,
+            non_retryable: spec.non_retryable.to_owned(),
+            rules: spec.rules,
             paused: spec.paused,
         })
     }
@@ -140,8 +147,8 @@ impl JobDefinition {
             retry: self.retry,
             start_to_close_ms: self.start_to_close.map_or(0, millis),
             heartbeat_ms: self.heartbeat.map_or(0, millis),
-            misfire: self.misfire,
-            overlap: self.overlap,
+            non_retryable: &self.non_retryable,
+            rules: self.rules,
             paused: self.paused,
         }
     }
@@ -182,8 +189,8 @@ impl JobBuilder {
             retry: RetryPolicy::default(),
             start_to_close: optional_millis(START_TO_CLOSE_MS_DEFAULT),
             heartbeat: None,
-            misfire: Misfire::FireOnce,
-            overlap: Overlap::Skip,
+            non_retryable: String::new(),
+            rules: FiringRules::PLAIN,
             paused: false,
         };
         Self {
@@ -236,6 +243,11 @@ impl JobBuilder {
         self.schedule(Schedule::Interval { every, anchor: None })
     }
 
+    /// Fires some time after the submission, and then after the end of each execution.
+    pub fn fixed_delay(self, delay: Duration) -> Self {
+        self.schedule(Schedule::FixedDelay { delay })
+    }
+
     /// Fires once, at a time; at once if that is past.
     pub fn at(self, at: Timestamp) -> Self {
         self.schedule(Schedule::Once { at })
@@ -282,15 +294,104 @@ impl JobBuilder {
         self
     }
 
+    /// Begins each execution once, and never again whatever became of it: one attempt, which is not repeated when its worker is lost.
+    pub fn at_most_once(mut self) -> Self {
+        self.definition.retry.attempts_max = 1;
+        self
+    }
+
+    /// An error of this name is not followed by another attempt, as if the worker had said so. May be given several times; a name holds
+    /// no comma.
+    pub fn non_retryable(mut self, error: impl AsRef<str>) -> Self {
+        let names = &mut self.definition.non_retryable;
+        if !names.is_empty() {
+            names.push(',');
+        }
+        names.push_str(error.as_ref());
+        self
+    }
+
+    /// Which of its firings are executed, all rules at once; the methods below set one each.
+    pub fn rules(mut self, rules: FiringRules) -> Self {
+        self.definition.rules = rules;
+        self
+    }
+
     /// What happens to missed firings. Default `fire-once`.
     pub fn misfire(mut self, misfire: Misfire) -> Self {
-        self.definition.misfire = misfire;
+        self.definition.rules.misfire = misfire;
+        self
+    }
+
+    /// Most missed firings that [`Misfire::FireAll`] executes, 1 to 1,000. Default 100.
+    pub fn misfire_max(mut self, count: u32) -> Self {
+        self.definition.rules.misfire_max = count;
+        self
+    }
+
+    /// How late a firing may be and still be executed. Default: [`Misfire::Skip`] allows a minute, the others any time.
+    pub fn misfire_grace(mut self, grace: Duration) -> Self {
+        self.definition.rules.misfire_grace_ms = millis(grace);
         self
     }
 
     /// What happens when it is due while it runs. Default `skip`.
     pub fn overlap(mut self, overlap: Overlap) -> Self {
-        self.definition.overlap = overlap;
+        self.definition.rules.overlap = overlap;
+        self
+    }
+
+    /// Most firings that [`Overlap::BufferAll`] lets wait, 1 to 1,000. Default 100.
+    pub fn overlap_max(mut self, count: u32) -> Self {
+        self.definition.rules.overlap_max = count;
+        self
+    }
+
+    /// How late an execution may begin; later it is recorded as too late. Default: any time.
+    pub fn schedule_to_start(mut self, limit: Option<Duration>) -> Self {
+        self.definition.rules.schedule_to_start_ms = limit.map_or(0, millis);
+        self
+    }
+
+    /// Executions failing one after another that pause the job; 0: it goes on, the default.
+    pub fn pause_after_failures(mut self, count: u16) -> Self {
+        self.definition.rules.pause_after_failures = count;
+        self
+    }
+
+    /// No firing comes before this. Default: none does anyway.
+    pub fn starts_at(mut self, at: Timestamp) -> Self {
+        self.definition.rules.starts_at = at;
+        self
+    }
+
+    /// No firing comes at this time or after it. Default: they never end.
+    pub fn ends_at(mut self, at: Timestamp) -> Self {
+        self.definition.rules.ends_at = at;
+        self
+    }
+
+    /// Executions in all, those of triggers included, after which the job has finished; 0: without limit, the default.
+    pub fn executions_max(mut self, count: u32) -> Self {
+        self.definition.rules.executions_max = count;
+        self
+    }
+
+    /// Each firing is put off by up to this long, but not up to the next; how long follows from job and firing. Default: not.
+    pub fn jitter(mut self, jitter: Duration) -> Self {
+        self.definition.rules.jitter_ms = millis(jitter);
+        self
+    }
+
+    /// For a cron schedule: what becomes of local times that a change of the clock leaves out. Default: as in Vixie cron.
+    pub fn dst_gap(mut self, gap: DstGap) -> Self {
+        self.definition.rules.dst_gap = gap;
+        self
+    }
+
+    /// For a cron schedule: when local times fire that a change of the clock shows twice. Default: as in Vixie cron.
+    pub fn dst_overlap(mut self, overlap: DstOverlap) -> Self {
+        self.definition.rules.dst_overlap = overlap;
         self
     }
 
@@ -356,6 +457,7 @@ mod tests {
             Schedule::Interval { every: Duration::from_secs(1), anchor: Some(Timestamp::from_secs(7)) },
             Schedule::Once { at: Timestamp::from_secs(9) },
             Schedule::After { delay: Duration::from_secs(3) },
+            Schedule::FixedDelay { delay: Duration::from_secs(4) },
         ];
         for schedule in schedules {
             let definition = JobBuilder::new("n")
@@ -366,6 +468,17 @@ mod tests {
                 .priority(Priority::P0)
                 .start_to_close(None)
                 .heartbeat(Some(Duration::from_secs(2)))
+                .non_retryable("Refused")
+                .non_retryable("Gone")
+                .misfire(Misfire::FireAll)
+                .misfire_max(7)
+                .misfire_grace(Duration::from_secs(60))
+                .schedule_to_start(Some(Duration::from_millis(1_500)))
+                .pause_after_failures(3)
+                .starts_at(Timestamp::from_secs(5))
+                .ends_at(Timestamp::from_secs(50))
+                .executions_max(9)
+                .jitter(Duration::from_secs(1))
                 .paused(true)
                 .definition;
             let mut bytes = Vec::new();

@@ -1,8 +1,8 @@
 //! Golden files: events and a snapshot of a partition as released versions wrote them, read by today's code.
 //!
-//! `events-N.bin` holds a partition's events from the first on, of every kind, as a shard emitted them; N is the version of the log's
-//! segments, since events have none of their own. `snapshot-N.bin` holds the snapshot of the state behind them, each chunk after its
-//! length as `u32`; N is the version in its head. Both must lead to one state, whose digest and visible facts are written down here.
+//! `events-N.bin` holds a partition's events from the first on, as a shard emitted them; all N together hold every kind.
+//! `snapshot-N.bin` holds the snapshot of the state behind them in format N, each chunk after its length as `u32`. Both must
+//! lead to one state, whose digest and visible facts are written down here.
 //!
 //! Missing files are written by `TICKWHEEL_WRITE_GOLDEN=1 cargo test -p tickwheel-engine --test golden writes_missing`. The golden files of a
 //! released format are never rewritten: a new version gets new files beside the old. What a shard decides may change, so it is
@@ -21,33 +21,62 @@ use tickwheel_wire::{
         request::{CancelExecution, JobCommand, JobVerb, JobView, ListJobs, SubmitJob, SubmitMode},
         work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
-    job::{JobSpec, RetryPolicy, ScheduleSpec},
+    job::{DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
 };
 
 const START_SECS: u64 = 1_800_000_000;
 const ID: PartitionId = PartitionId(0);
-/// The newest formats; raising one needs a new file.
-const EVENTS: &str = "events-1.bin";
-const SNAPSHOT: &str = "snapshot-1.bin";
-const SNAPSHOT_FORMAT: u32 = 1;
+/// The newest format of snapshots; raising it needs new files.
+const SNAPSHOT_FORMAT: u32 = 2;
 /// Where the head, which is the first chunk, has its format in every format.
 const FORMAT_AT: usize = 1;
-/// The state that every golden file leads to.
-const DIGEST: u64 = 4_654_463_998_916_941_842;
-const EVENT_COUNT: u32 = 41;
-/// Its jobs as clients see them: name, revision, newest firing with its state, next firing in seconds after the start.
-const JOBS: [&str; 7] = [
-    "beat: revision 1, firing 1 succeeded, next at 67",
-    "flaky: revision 1, firing 1 failed",
-    "hourly: revision 1, firing 1 succeeded, next at 3600, paused",
-    "nightly: revision 2, firing 0 none, next at 246600",
-    "retrying: revision 1, firing 1 retrying",
-    "stuck: revision 1, firing 1 running",
-    "waiting: revision 1, firing 1 cancelled",
+
+/// Events, a snapshot of the state behind them, and what is known of that state.
+struct Golden {
+    /// In the files' names.
+    number: u32,
+    digest: u64,
+    event_count: u32,
+    /// Its jobs as clients see them: name, revision, newest firing with its state, next firing in seconds after the start.
+    jobs: &'static [&'static str],
+}
+
+const GOLDEN: [Golden; 2] = [
+    Golden {
+        number: 1,
+        digest: 4_654_463_998_916_941_842,
+        event_count: 41,
+        jobs: &[
+            "beat: revision 1, firing 1 succeeded, next at 67",
+            "flaky: revision 1, firing 1 failed",
+            "hourly: revision 1, firing 1 succeeded, next at 3600, paused",
+            "nightly: revision 2, firing 0 none, next at 246600",
+            "retrying: revision 1, firing 1 retrying",
+            "stuck: revision 1, firing 1 running",
+            "waiting: revision 1, firing 1 cancelled",
+        ],
+    },
+    Golden {
+        number: 2,
+        digest: 6_624_313_275_188_952_407,
+        event_count: 33,
+        jobs: &[
+            "all: revision 1, firing 1 running, next at 40",
+            "buffer: revision 1, firing 1 succeeded, next at 70",
+            "delayed: revision 1, firing 1 succeeded, next at 88",
+            "failing: revision 1, firing 1 failed, next at 90",
+            "graceful: revision 1, firing 1 running, next at 77",
+            "hashed: revision 1, firing 0 none, next at 69780",
+            "late: revision 1, firing 1 too-late, next at 80",
+            "thrice: revision 1, firing 2 running, next at 80",
+            "window: revision 1, firing 1 running, next at 94",
+        ],
+    },
 ];
+
 /// The kinds of events by the number that stands in the log. Two that have the same layout could be swapped and every file would still
 /// be read, as something else.
-const KINDS: [(u8, &str); 17] = [
+const KINDS: [(u8, &str); 18] = [
     (1, "JobCreated"),
     (2, "JobReplaced"),
     (3, "JobDeleted"),
@@ -65,6 +94,7 @@ const KINDS: [(u8, &str); 17] = [
     (15, "CancelRequested"),
     (16, "Cancelled"),
     (17, "WorkerSeen"),
+    (18, "TooLate"),
 ];
 
 /// They shape the state, so they are fixed here.
@@ -268,6 +298,42 @@ fn live() -> Node {
     node
 }
 
+/// A shard's life with jobs that have rules of their own, which ends with firings that wait for every reason.
+fn live_by_rules() -> Node {
+    let mut node = Node::new(Partition::new(ID, limits()), 0);
+    let every = |secs: u64| ScheduleSpec::Interval { every_us: secs * 1_000_000, anchor: at(0) };
+    let plain = FiringRules::PLAIN;
+    let rules = [
+        ("all", every(10), FiringRules { misfire: Misfire::FireAll, misfire_max: 4, ..plain }),
+        ("buffer", every(10), FiringRules { overlap: Overlap::BufferAll, overlap_max: 3, ..plain }),
+        ("failing", every(30), FiringRules { pause_after_failures: 2, overlap: Overlap::BufferOne, ..plain }),
+        ("late", every(20), FiringRules { schedule_to_start_ms: 5_000, ..plain }),
+        ("graceful", every(7), FiringRules { misfire: Misfire::Skip, misfire_grace_ms: 9_000, ..plain }),
+        ("thrice", every(5), FiringRules { executions_max: 3, overlap: Overlap::TerminateRunning, ..plain }),
+        ("window", every(15), FiringRules { starts_at: at(40_000), ends_at: at(400_000), jitter_ms: 6_000, ..plain }),
+        (
+            "hashed",
+            ScheduleSpec::Cron { expression: "H H(2-4) * * *", zone: "Europe/Berlin" },
+            FiringRules { dst_gap: DstGap::Skip, dst_overlap: DstOverlap::Second, ..plain },
+        ),
+        ("delayed", ScheduleSpec::FixedDelay { delay_us: 25_000_000 }, plain),
+    ];
+    for (name, schedule, rules) in rules {
+        let retry = RetryPolicy { attempts_max: 1, ..RetryPolicy::default() };
+        let spec =
+            JobSpec { retry, rules, non_retryable: "Refused,Gone", ..JobSpec::new("acme", name, "run", schedule) };
+        node.submit(SubmitMode::Create, b"", &spec);
+    }
+    node.fire(63_000);
+    node.frame(2, &Attach { request_id: 1, instance: InstanceId(5), capacity: 20, pools: "" });
+    node.fire(63_000);
+    node.report("failing", Outcome::Failed, "Refused", b"no");
+    node.report("delayed", Outcome::Succeeded, "", b"");
+    node.fire(76_000);
+    node.report("buffer", Outcome::Succeeded, "", b"");
+    node
+}
+
 impl Node {
     /// Cancels an execution that waits for its second attempt.
     fn cancel_waiting(&mut self) {
@@ -306,67 +372,86 @@ fn restore(chunks: &[Vec<u8>]) -> Result<Partition, SnapshotError> {
     reader.finish(true)
 }
 
-fn check(partition: Partition) {
-    assert_eq!((partition.digest(), partition.sequence()), (DIGEST, EVENT_COUNT.into()));
-    assert_eq!(Node::new(partition, 66_000).list(), JOBS);
+fn check(golden: &Golden, partition: Partition) {
+    let Golden { number, digest, event_count, jobs } = golden;
+    let found = (partition.digest(), partition.sequence());
+    let shown = Node::new(partition, 66_000).list();
+    assert_eq!(shown, *jobs, "golden files {number}");
+    assert_eq!(found, (*digest, u64::from(*event_count)), "golden files {number}");
+}
+
+fn events(golden: &Golden) -> Vec<u8> {
+    read(&format!("events-{}.bin", golden.number))
+}
+
+fn snapshot(golden: &Golden) -> Vec<Vec<u8>> {
+    chunks(&read(&format!("snapshot-{}.bin", golden.number)))
 }
 
 #[test]
 fn writes_missing_golden_files_when_asked() {
-    let mut node = live();
-    let mut snapshot = Vec::new();
-    for chunk in node.snapshot() {
-        snapshot.extend_from_slice(&u32::try_from(chunk.len()).expect("small").to_le_bytes());
-        snapshot.extend_from_slice(&chunk);
-    }
     let is_asked = env::var_os("TICKWHEEL_WRITE_GOLDEN").is_some_and(|value| value == "1");
-    for (name, bytes) in [(EVENTS, &node.events), (SNAPSHOT, &snapshot)] {
-        if is_asked && !path(name).exists() {
-            fs::write(path(name), bytes).expect("written");
+    for (mut node, golden) in [live(), live_by_rules()].into_iter().zip(&GOLDEN) {
+        let mut snapshot = Vec::new();
+        for chunk in node.snapshot() {
+            snapshot.extend_from_slice(&u32::try_from(chunk.len()).expect("small").to_le_bytes());
+            snapshot.extend_from_slice(&chunk);
         }
-        assert!(read(name).len() < 64 << 10 && !bytes.is_empty(), "golden files are small");
+        for (name, bytes) in [("events", &node.events), ("snapshot", &snapshot)] {
+            let name = format!("{name}-{}.bin", golden.number);
+            if is_asked && !path(&name).exists() {
+                fs::write(path(&name), bytes).expect("written");
+            }
+            assert!(read(&name).len() < 64 << 10 && !bytes.is_empty(), "golden files are small");
+        }
     }
 }
 
 #[test]
 fn the_events_apply_to_the_state_that_they_led_to() {
-    let mut partition = Partition::new(ID, limits());
-    partition.apply_section(1, EVENT_COUNT, &read(EVENTS)).expect("the events apply");
-    check(partition);
+    for golden in &GOLDEN {
+        let mut partition = Partition::new(ID, limits());
+        partition.apply_section(1, golden.event_count, &events(golden)).expect("the events apply");
+        check(golden, partition);
+    }
 }
 
 #[test]
 fn the_events_are_of_every_kind_under_its_number_and_are_written_as_they_were() {
-    let golden = read(EVENTS);
-    let (mut input, mut again, mut kinds) = (Reader::new(&golden), Vec::new(), BTreeMap::new());
-    while !input.is_empty() {
-        let event = Event::decode(&mut input).expect("an event");
-        let number = golden[again.len()];
-        event.encode(&mut again);
-        let shown = format!("{event:?}");
-        let name = shown.split('(').next().expect("a name").to_owned();
-        let known = kinds.entry(number).or_insert_with(|| name.clone());
-        assert_eq!(*known, name, "one number, one kind");
+    let mut kinds = BTreeMap::new();
+    for golden in GOLDEN.iter().map(events) {
+        let (mut input, mut again) = (Reader::new(&golden), Vec::new());
+        while !input.is_empty() {
+            let event = Event::decode(&mut input).expect("an event");
+            let number = golden[again.len()];
+            event.encode(&mut again);
+            let shown = format!("{event:?}");
+            let name = shown.split('(').next().expect("a name").to_owned();
+            let known = kinds.entry(number).or_insert_with(|| name.clone());
+            assert_eq!(*known, name, "one number, one kind");
+        }
+        assert_eq!(again, golden);
     }
-    assert_eq!(again, golden);
     let found: Vec<_> = kinds.iter().map(|(number, name)| (*number, name.as_str())).collect();
     assert_eq!(found, KINDS);
 }
 
 #[test]
-fn the_snapshot_restores_the_state_and_is_written_as_it_was() {
-    let golden = chunks(&read(SNAPSHOT));
-    let restored = restore(&golden).expect("the snapshot restores");
-    assert!(Node::new(restored, 66_000).snapshot() == golden, "a snapshot of what was restored has other bytes");
-    check(restore(&golden).expect("the snapshot restores"));
+fn every_snapshot_restores_the_state_and_the_newest_is_written_as_it_was() {
+    for golden in &GOLDEN {
+        check(golden, restore(&snapshot(golden)).expect("the snapshot restores"));
+    }
+    let newest = snapshot(&GOLDEN[GOLDEN.len() - 1]);
+    let restored = restore(&newest).expect("the snapshot restores");
+    assert!(Node::new(restored, 66_000).snapshot() == newest, "a snapshot of what was restored has other bytes");
 }
 
 #[test]
 fn a_newer_snapshot_is_refused_with_both_versions() {
-    let mut newer = chunks(&read(SNAPSHOT));
+    let mut newer = snapshot(&GOLDEN[GOLDEN.len() - 1]);
     assert_eq!(newer[0][FORMAT_AT..FORMAT_AT + 4], SNAPSHOT_FORMAT.to_le_bytes());
     newer[0][FORMAT_AT..FORMAT_AT + 4].copy_from_slice(&(SNAPSHOT_FORMAT + 1).to_le_bytes());
-    let expected = "the snapshot has format 2, this version reads 1";
+    let expected = "the snapshot has format 3, this version reads 1 to 2";
     assert_eq!(restore(&newer).expect_err("refused").to_string(), expected);
     // A newer format may also have a longer head.
     newer[0].extend_from_slice(&[7; 16]);

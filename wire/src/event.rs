@@ -30,6 +30,8 @@ wire_enum! {
         Cancelled = 5 => "cancelled",
         /// Its worker came back without ever having received it; it does not count as an attempt.
         Undelivered = 6 => "undelivered",
+        /// Of an execution without attempts: it was too late to begin it.
+        TooLate = 7 => "too-late",
     }
 }
 
@@ -173,6 +175,24 @@ fixed_layout! {
     }
 }
 
+fixed_layout! {
+    /// An execution was not begun, because it was later than its job's schedule-to-start limit.
+    pub struct TooLate {
+        /// The job's slot.
+        pub slot: u32,
+        /// Which firing (low 32 bits).
+        pub fire_sequence: u32,
+        /// When it was due.
+        pub scheduled_at: Timestamp,
+        /// When it was given up.
+        pub at: Timestamp,
+        /// The job's next fire time from now on.
+        pub next_fire: Timestamp,
+        /// Whether the execution was asked for by a trigger, not by the schedule.
+        pub triggered: bool,
+    }
+}
+
 variable_layout! {
     /// A worker instance got an index in the partition's table of workers; an index may be taken again.
     pub struct WorkerSeen<'a> {
@@ -206,6 +226,7 @@ mod kind {
     pub const CANCEL_REQUESTED: u8 = 15;
     pub const CANCELLED: u8 = 16;
     pub const WORKER_SEEN: u8 = 17;
+    pub const TOO_LATE: u8 = 18;
 }
 
 /// One event of a partition.
@@ -245,6 +266,8 @@ pub enum Event<'a> {
     Cancelled(Cancellation),
     /// A worker got its index.
     WorkerSeen(WorkerSeen<'a>),
+    /// It was too late to begin an execution.
+    TooLate(TooLate),
 }
 
 impl<'a> Event<'a> {
@@ -285,6 +308,7 @@ impl<'a> Event<'a> {
             Self::CancelRequested(body) => fixed(out, kind::CANCEL_REQUESTED, &body.to_bytes()),
             Self::Cancelled(body) => fixed(out, kind::CANCELLED, &body.to_bytes()),
             Self::WorkerSeen(body) => variable(out, kind::WORKER_SEEN, body),
+            Self::TooLate(body) => fixed(out, kind::TOO_LATE, &body.to_bytes()),
         }
     }
 
@@ -317,6 +341,7 @@ impl<'a> Event<'a> {
             kind::CANCEL_REQUESTED => Self::CancelRequested(Cancellation::take(input)?),
             kind::CANCELLED => Self::Cancelled(Cancellation::take(input)?),
             kind::WORKER_SEEN => Self::WorkerSeen(Field::read(input, "WorkerSeen")?),
+            kind::TOO_LATE => Self::TooLate(TooLate::take(input)?),
             unknown => return Err(DecodeError::Invalid { field: "event kind", value: u64::from(unknown) }),
         })
     }
@@ -362,6 +387,14 @@ mod tests {
             at: Timestamp::from_secs(3),
             next_fire: Timestamp::from_secs(9),
             triggered: true,
+        };
+        let too_late = TooLate {
+            slot: 3,
+            fire_sequence: 9,
+            scheduled_at: Timestamp::from_secs(60),
+            at: Timestamp::from_secs(71),
+            next_fire: Timestamp::from_secs(120),
+            triggered: false,
         };
         let failure = Failure { kind: "Refused", message: "the answer was no" };
         let created = JobCreated {
@@ -410,6 +443,7 @@ mod tests {
             Event::CancelRequested(cancellation),
             Event::Cancelled(cancellation),
             Event::WorkerSeen(WorkerSeen { worker: 1, instance: InstanceId(77), name: "w1" }),
+            Event::TooLate(too_late),
         ]
     }
 

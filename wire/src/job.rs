@@ -4,11 +4,17 @@
 //! default is left out, so equal definitions have equal bytes. An unknown tag is refused, never skipped: a policy that is
 //! silently ignored would be a promise silently broken.
 
+mod fields;
+mod rules;
+
+pub use rules::{DstGap, DstOverlap, FiringRules, Misfire, Overlap};
+
 use crate::{
     DecodeError, Reader, Timestamp, Writer,
     layout::{FixedField, wire_enum},
     limits,
 };
+use fields::{FieldWriter, fixed, text};
 
 wire_enum! {
     /// How urgent an execution is; P0 goes first.
@@ -19,22 +25,6 @@ wire_enum! {
         P1 = 1 => "P1",
         /// Best effort.
         P2 = 2 => "P2",
-    }
-}
-
-wire_enum! {
-    /// What happens to firings that were due while nothing could fire them.
-    pub enum Misfire: u8 {
-        /// One execution stands for all that were missed.
-        FireOnce = 0 => "fire-once",
-    }
-}
-
-wire_enum! {
-    /// What happens when a job is due while an execution of it is in flight.
-    pub enum Overlap: u8 {
-        /// The firing is skipped, and counted.
-        Skip = 0 => "skip",
     }
 }
 
@@ -63,6 +53,11 @@ pub enum ScheduleSpec<'a> {
     /// Once, some time after the submission; the node that accepts it turns it into [`ScheduleSpec::Once`].
     After {
         /// The delay in microseconds.
+        delay_us: u64,
+    },
+    /// Some time after the submission, and then after the end of each execution.
+    FixedDelay {
+        /// The delay in microseconds, at least 1,000.
         delay_us: u64,
     },
 }
@@ -111,10 +106,10 @@ pub struct JobSpec<'a> {
     pub start_to_close_ms: u32,
     /// Longest silence of a running attempt, in milliseconds; 0: none asked for, the default.
     pub heartbeat_ms: u32,
-    /// What happens to missed firings. Default `fire-once`.
-    pub misfire: Misfire,
-    /// What happens when it is due while it runs. Default `skip`.
-    pub overlap: Overlap,
+    /// Names of errors after which no attempt follows, between commas; at most 1,024 bytes. Default none.
+    pub non_retryable: &'a str,
+    /// Which of its firings are executed.
+    pub rules: FiringRules,
     /// Whether it starts paused. Default no.
     pub paused: bool,
 }
@@ -164,6 +159,16 @@ pub enum JobSpecError {
         /// The greatest allowed.
         max: u64,
     },
+    /// Two fields that cannot both be meant.
+    #[error("`{field}` {relation} `{other}`")]
+    Contradiction {
+        /// The field.
+        field: &'static str,
+        /// How they relate.
+        relation: &'static str,
+        /// The other, with its value if that matters.
+        other: &'static str,
+    },
 }
 
 mod tag {
@@ -183,6 +188,9 @@ mod tag {
     pub const MISFIRE: u8 = 14;
     pub const OVERLAP: u8 = 15;
     pub const PAUSED: u8 = 16;
+    pub const NON_RETRYABLE: u8 = 17;
+    // 18 to 31: see `rules`.
+    pub const FIXED_DELAY: u8 = 32;
 }
 
 impl<'a> JobSpec<'a> {
@@ -199,8 +207,8 @@ impl<'a> JobSpec<'a> {
             retry: RetryPolicy::default(),
             start_to_close_ms: START_TO_CLOSE_MS_DEFAULT,
             heartbeat_ms: 0,
-            misfire: Misfire::FireOnce,
-            overlap: Overlap::Skip,
+            non_retryable: "",
+            rules: FiringRules::default(),
             paused: false,
         }
     }
@@ -211,7 +219,10 @@ impl<'a> JobSpec<'a> {
         fields.put(tag::TENANT, self.tenant.as_bytes());
         fields.put(tag::NAME, self.name.as_bytes());
         fields.put(tag::HANDLER, self.handler.as_bytes());
-        fields.schedule(&self.schedule);
+        let is_late = matches!(self.schedule, ScheduleSpec::FixedDelay { .. });
+        if !is_late {
+            self.schedule.encode(&mut fields);
+        }
         if !self.payload.is_empty() {
             fields.put(tag::PAYLOAD, self.payload);
         }
@@ -224,9 +235,16 @@ impl<'a> JobSpec<'a> {
         }
         fields.fixed(tag::START_TO_CLOSE, self.start_to_close_ms, START_TO_CLOSE_MS_DEFAULT);
         fields.fixed(tag::HEARTBEAT, self.heartbeat_ms, 0);
-        fields.fixed(tag::MISFIRE, self.misfire, Misfire::FireOnce);
-        fields.fixed(tag::OVERLAP, self.overlap, Overlap::Skip);
+        fields.fixed(tag::MISFIRE, self.rules.misfire, Misfire::FireOnce);
+        fields.fixed(tag::OVERLAP, self.rules.overlap, Overlap::Skip);
         fields.fixed(tag::PAUSED, self.paused, false);
+        if !self.non_retryable.is_empty() {
+            fields.put(tag::NON_RETRYABLE, self.non_retryable.as_bytes());
+        }
+        self.rules.encode(&mut fields);
+        if is_late {
+            self.schedule.encode(&mut fields);
+        }
     }
 
     /// Decodes a definition; its ranges are checked by [`JobSpec::validate`].
@@ -245,7 +263,7 @@ impl<'a> JobSpec<'a> {
                 return Err(JobSpecError::UnknownField(tag));
             }
             last_tag = tag;
-            if matches!(tag, tag::CRON | tag::INTERVAL | tag::ONCE | tag::AFTER) {
+            if matches!(tag, tag::CRON | tag::INTERVAL | tag::ONCE | tag::AFTER | tag::FIXED_DELAY) {
                 if scheduled {
                     return Err(JobSpecError::UnknownField(tag));
                 }
@@ -276,16 +294,18 @@ impl<'a> JobSpec<'a> {
             }
             tag::ONCE => self.schedule = ScheduleSpec::Once { at: fixed(value, "at")? },
             tag::AFTER => self.schedule = ScheduleSpec::After { delay_us: fixed(value, "delay_us")? },
+            tag::FIXED_DELAY => self.schedule = ScheduleSpec::FixedDelay { delay_us: fixed(value, "delay_us")? },
             tag::PAYLOAD => self.payload = value,
             tag::POOL => self.pool = text(value, "pool")?,
             tag::PRIORITY => self.priority = fixed(value, "priority")?,
             tag::RETRY => self.retry = RetryPolicy::from_bytes(value)?,
             tag::START_TO_CLOSE => self.start_to_close_ms = fixed(value, "start_to_close_ms")?,
             tag::HEARTBEAT => self.heartbeat_ms = fixed(value, "heartbeat_ms")?,
-            tag::MISFIRE => self.misfire = fixed(value, "misfire")?,
-            tag::OVERLAP => self.overlap = fixed(value, "overlap")?,
+            tag::MISFIRE => self.rules.misfire = fixed(value, "misfire")?,
+            tag::OVERLAP => self.rules.overlap = fixed(value, "overlap")?,
             tag::PAUSED => self.paused = fixed(value, "paused")?,
-            unknown => return Err(JobSpecError::UnknownField(unknown)),
+            tag::NON_RETRYABLE => self.non_retryable = text(value, "non_retryable")?,
+            other => return self.rules.decode_field(other, value),
         }
         Ok(())
     }
@@ -311,11 +331,22 @@ impl<'a> JobSpec<'a> {
             }
             ScheduleSpec::Interval { every_us, .. } => range("every_us", every_us, 1_000, DELAY_US_MAX)?,
             ScheduleSpec::After { delay_us } => range("delay_us", delay_us, 0, DELAY_US_MAX)?,
+            ScheduleSpec::FixedDelay { delay_us } => range("delay_us", delay_us, 1_000, DELAY_US_MAX)?,
             ScheduleSpec::Once { .. } => {}
         }
         range("attempts_max", self.retry.attempts_max.into(), 1, 1_000)?;
         range("multiplier_milli", self.retry.multiplier_milli.into(), 1_000, 10_000)?;
-        range("jitter_percent", self.retry.jitter_percent.into(), 0, 100)
+        range("jitter_percent", self.retry.jitter_percent.into(), 0, 100)?;
+        self.validate_non_retryable()?;
+        self.rules.validate(&self.schedule)
+    }
+
+    fn validate_non_retryable(&self) -> Result<(), JobSpecError> {
+        if self.non_retryable.is_empty() {
+            return Ok(());
+        }
+        name("non_retryable", self.non_retryable, limits::ERROR_NAMES_BYTES_MAX)?;
+        self.non_retryable.split(',').try_for_each(|kind| name("non_retryable", kind, limits::ERROR_NAMES_BYTES_MAX))
     }
 }
 
@@ -346,37 +377,22 @@ impl RetryPolicy {
     }
 }
 
-struct FieldWriter<'a> {
-    out: &'a mut Vec<u8>,
-}
-
-impl FieldWriter<'_> {
-    fn put(&mut self, tag: u8, value: &[u8]) {
-        Writer::new(self.out).u8(tag).bytes(value);
-    }
-
-    fn fixed<T: FixedField + PartialEq>(&mut self, tag: u8, value: T, default: T) {
-        if value != default {
-            let mut bytes = [0; 16];
-            value.put(&mut bytes);
-            self.put(tag, &bytes[..T::BYTES]);
-        }
-    }
-
-    fn schedule(&mut self, schedule: &ScheduleSpec<'_>) {
-        match *schedule {
+impl ScheduleSpec<'_> {
+    fn encode(&self, fields: &mut FieldWriter<'_>) {
+        match *self {
             ScheduleSpec::Cron { expression, zone } => {
-                Writer::new(self.out).u8(tag::CRON).nested(|value| {
+                Writer::new(fields.out).u8(tag::CRON).nested(|value| {
                     value.str(expression).str(zone);
                 });
             }
             ScheduleSpec::Interval { every_us, anchor } => {
-                Writer::new(self.out).u8(tag::INTERVAL).nested(|value| {
+                Writer::new(fields.out).u8(tag::INTERVAL).nested(|value| {
                     value.u64(every_us).u64(anchor.as_micros());
                 });
             }
-            ScheduleSpec::Once { at } => self.put(tag::ONCE, &at.as_micros().to_le_bytes()),
-            ScheduleSpec::After { delay_us } => self.put(tag::AFTER, &delay_us.to_le_bytes()),
+            ScheduleSpec::Once { at } => fields.put(tag::ONCE, &at.as_micros().to_le_bytes()),
+            ScheduleSpec::After { delay_us } => fields.put(tag::AFTER, &delay_us.to_le_bytes()),
+            ScheduleSpec::FixedDelay { delay_us } => fields.put(tag::FIXED_DELAY, &delay_us.to_le_bytes()),
         }
     }
 }
@@ -387,18 +403,6 @@ fn decode_cron(value: &[u8]) -> Result<ScheduleSpec<'_>, DecodeError> {
     let zone = input.str("zone")?;
     input.finish()?;
     Ok(ScheduleSpec::Cron { expression, zone })
-}
-
-fn text<'a>(value: &'a [u8], field: &'static str) -> Result<&'a str, DecodeError> {
-    std::str::from_utf8(value).map_err(|_| DecodeError::NotUtf8 { field })
-}
-
-fn fixed<T: FixedField>(value: &[u8], field: &'static str) -> Result<T, DecodeError> {
-    match value.len().checked_sub(T::BYTES) {
-        None => Err(DecodeError::Truncated { field, needed: T::BYTES - value.len() }),
-        Some(0) => T::pick(value, field),
-        Some(trailing) => Err(DecodeError::Trailing(trailing)),
-    }
 }
 
 fn name(field: &'static str, value: &str, length_max: usize) -> Result<(), JobSpecError> {

@@ -26,3 +26,9 @@ pub const WORKER_POOLS_MAX: usize = 16;
 pub const PAGE_ENTRIES_MAX: u16 = 256;
 /// Most partitions' worth of shards on a node.
 pub const SHARDS_MAX: u16 = 256;
+/// Most firings of one job that wait to be executed one after another.
+pub const CATCH_UP_MAX: u32 = 1_000;
+/// Longest jitter of a firing, in milliseconds: a day.
+pub const JITTER_MS_MAX: u32 = 86_400_000;
+/// Longest list of names of errors, in bytes.
+pub const ERROR_NAMES_BYTES_MAX: usize = 1_024;

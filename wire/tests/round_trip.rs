@@ -9,7 +9,9 @@ use tickwheel_wire::{
         session::{RefusalCode, Refused},
         work::{Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
-    job::{JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    job::{
+        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec,
+    },
 };
 
 fn check<'a, F: Frame<'a> + PartialEq + std::fmt::Debug>(frame: &F, buffer: &'a mut Vec<u8>) {
@@ -125,15 +127,76 @@ fn a_range_error_names_field_value_and_limit() {
     assert_eq!(spec.validate(10).unwrap_err().to_string(), "`name` has 256 bytes; allowed are 1 to 255");
 }
 
+#[test]
+fn rules_that_contradict_each_other_or_the_schedule_are_named() {
+    let every = ScheduleSpec::Interval { every_us: 1_000, anchor: Timestamp::EPOCH };
+    let once = ScheduleSpec::After { delay_us: 5 };
+    let delay = ScheduleSpec::FixedDelay { delay_us: 1_000 };
+    let cron = ScheduleSpec::Cron { expression: "@daily", zone: "UTC" };
+    let plain = FiringRules::default();
+    let cases = [
+        (every, FiringRules { misfire_max: 0, ..plain }, "`misfire_max` is 0; allowed are 1 to 1000"),
+        (every, FiringRules { overlap_max: 1_001, ..plain }, "`overlap_max` is 1001; allowed are 1 to 1000"),
+        (every, FiringRules { jitter_ms: 86_400_001, ..plain }, "`jitter_ms` is 86400001; allowed are 0 to 86400000"),
+        (every, FiringRules { misfire_max: 5, ..plain }, "`misfire_max` is of use only with `misfire = fire-all`"),
+        (
+            every,
+            FiringRules { overlap_max: 5, overlap: Overlap::BufferOne, ..plain },
+            "`overlap_max` is of use only with `overlap = buffer-all`",
+        ),
+        (every, FiringRules { dst_gap: DstGap::Skip, ..plain }, "`dst_gap` is of use only with `cron`"),
+        (once, FiringRules { dst_overlap: DstOverlap::Both, ..plain }, "`dst_overlap` is of use only with `cron`"),
+        (
+            cron,
+            FiringRules { starts_at: Timestamp::from_secs(9), ends_at: Timestamp::from_secs(9), ..plain },
+            "`ends_at` is not after `starts_at`",
+        ),
+        (once, FiringRules { executions_max: 2, ..plain }, "`executions_max` makes no sense with `a single time`"),
+        (once, FiringRules { ends_at: Timestamp::EPOCH, ..plain }, "`ends_at` is not after `starts_at`"),
+        (delay, FiringRules { overlap: Overlap::BufferOne, ..plain }, "`overlap` makes no sense with `a fixed delay`"),
+    ];
+    for (schedule, rules, expected) in cases {
+        let spec = JobSpec { rules, ..JobSpec::new("t", "n", "h", schedule) };
+        assert_eq!(spec.validate(10).unwrap_err().to_string(), expected);
+    }
+    let all = FiringRules { misfire: Misfire::FireAll, misfire_max: 1_000, jitter_ms: 86_400_000, ..plain };
+    let spec = JobSpec { rules: all, non_retryable: "Refused,Gone", ..JobSpec::new("t", "n", "h", cron) };
+    assert_eq!(spec.validate(10), Ok(()));
+    for (names, expected) in [("a,,b", "`non_retryable` has 0 bytes"), ("a\nb", "`non_retryable` holds a control")] {
+        let message = JobSpec { non_retryable: names, ..spec }.validate(10).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
 fn schedules() -> impl Strategy<Value = (u8, u64, u64, String, String)> {
-    (0..4u8, any::<u64>(), any::<u64>(), "[*0-9/, -]{1,30}", "[A-Za-z/_]{1,30}")
+    (0..5u8, any::<u64>(), any::<u64>(), "[*0-9/, -]{1,30}", "[A-Za-z/_]{1,30}")
+}
+
+fn rules() -> impl Strategy<Value = FiringRules> {
+    let named = (0..3_u8, 0..5_u8, 0..3_u8, 0..4_u8);
+    let numbers = any::<(u32, u32, u32, u32, u16, u64, u64, u32, u32)>();
+    (named, numbers).prop_map(|((misfire, overlap, gap, twice), numbers)| FiringRules {
+        misfire: Misfire::from_number(misfire).unwrap(),
+        misfire_max: numbers.0,
+        misfire_grace_ms: numbers.1,
+        overlap: Overlap::from_number(overlap).unwrap(),
+        overlap_max: numbers.2,
+        schedule_to_start_ms: numbers.3,
+        pause_after_failures: numbers.4,
+        starts_at: Timestamp::from_micros(numbers.5),
+        ends_at: Timestamp::from_micros(numbers.6),
+        executions_max: numbers.7,
+        jitter_ms: numbers.8,
+        dst_gap: DstGap::from_number(gap).unwrap(),
+        dst_overlap: DstOverlap::from_number(twice).unwrap(),
+    })
 }
 
 proptest! {
     #[test]
     fn definitions_are_read_back_as_written(
-        schedule in schedules(), texts in ("\\PC{1,20}", "\\PC{1,40}", "\\PC{1,20}", "\\PC{1,20}"), payload: Vec<u8>,
-        numbers in any::<(u16, u32, u16, u32, u8)>(), more in any::<(u32, u32, bool)>(), priority in 0..3u8,
+        schedule in schedules(), texts in ("\\PC{1,20}", "\\PC{1,40}", "\\PC{1,20}", "\\PC{1,20}", "\\PC{0,20}"), payload: Vec<u8>,
+        numbers in any::<(u16, u32, u16, u32, u8)>(), more in any::<(u32, u32, bool)>(), priority in 0..3u8, rules in rules(),
     ) {
         let (kind, first, second, expression, zone) = &schedule;
         let spec = JobSpec {
@@ -144,7 +207,8 @@ proptest! {
                 0 => ScheduleSpec::Cron { expression, zone },
                 1 => ScheduleSpec::Interval { every_us: *first, anchor: Timestamp::from_micros(*second) },
                 2 => ScheduleSpec::Once { at: Timestamp::from_micros(*first) },
-                _ => ScheduleSpec::After { delay_us: *first },
+                3 => ScheduleSpec::After { delay_us: *first },
+                _ => ScheduleSpec::FixedDelay { delay_us: *first },
             },
             payload: &payload,
             pool: &texts.3,
@@ -158,8 +222,8 @@ proptest! {
             },
             start_to_close_ms: more.0,
             heartbeat_ms: more.1,
-            misfire: Misfire::FireOnce,
-            overlap: Overlap::Skip,
+            non_retryable: &texts.4,
+            rules,
             paused: more.2,
         };
         let mut bytes = Vec::new();

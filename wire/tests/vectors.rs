@@ -9,15 +9,12 @@ use std::{cell::Cell, fmt::Debug};
 use tickwheel_wire::{
     FireSequence, InstanceId, JobId, PartitionCount, PartitionId, Reader, Timestamp, Token,
     frame::{Frame, FrameHeader, FrameType, request::*, session::*, work::*},
-    job::{JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    job::{DstGap, DstOverlap, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
     limits, name_hash, partition_of,
 };
 
 const VECTORS: &str = include_str!("../../docs/protocol-vectors.txt");
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
-
-/// Tags that only their default can have so far, so that no definition holds them.
-const DEFAULT_ONLY: [&str; 2] = ["misfire", "overlap"];
 
 /// One line of the vectors.
 struct Vector {
@@ -160,6 +157,10 @@ from_value! {
     ExecutionState: value => Self::from_name(value.text).unwrap();
     RefusalCode: value => Self::from_name(value.text).unwrap();
     Priority: value => Self::from_name(value.text).unwrap();
+    Misfire: value => Self::from_name(value.text).unwrap();
+    Overlap: value => Self::from_name(value.text).unwrap();
+    DstGap: value => Self::from_name(value.text).unwrap();
+    DstOverlap: value => Self::from_name(value.text).unwrap();
     Outcome: value => Self::from_name(value.text).unwrap();
     Verdict: value => Self::from_name(value.text).unwrap();
     CancelReason: value => Self::from_name(value.text).unwrap();
@@ -300,6 +301,21 @@ fn check_job(vector: &Vector) {
             "zone" | "anchor" => {}
             "at" => spec.schedule = ScheduleSpec::Once { at: FromValue::from_value(value) },
             "delay_us" => spec.schedule = ScheduleSpec::After { delay_us: number() },
+            "fixed_delay_us" => spec.schedule = ScheduleSpec::FixedDelay { delay_us: number() },
+            "non_retryable" => spec.non_retryable = value.text,
+            "misfire" => spec.rules.misfire = FromValue::from_value(value),
+            "misfire_max" => spec.rules.misfire_max = FromValue::from_value(value),
+            "misfire_grace_ms" => spec.rules.misfire_grace_ms = FromValue::from_value(value),
+            "overlap" => spec.rules.overlap = FromValue::from_value(value),
+            "overlap_max" => spec.rules.overlap_max = FromValue::from_value(value),
+            "schedule_to_start_ms" => spec.rules.schedule_to_start_ms = FromValue::from_value(value),
+            "pause_after_failures" => spec.rules.pause_after_failures = FromValue::from_value(value),
+            "starts_at" => spec.rules.starts_at = FromValue::from_value(value),
+            "ends_at" => spec.rules.ends_at = FromValue::from_value(value),
+            "executions_max" => spec.rules.executions_max = FromValue::from_value(value),
+            "jitter_ms" => spec.rules.jitter_ms = FromValue::from_value(value),
+            "dst_gap" => spec.rules.dst_gap = FromValue::from_value(value),
+            "dst_overlap" => spec.rules.dst_overlap = FromValue::from_value(value),
             "payload" => spec.payload = &value.bytes,
             "pool" => spec.pool = value.text,
             "priority" => spec.priority = FromValue::from_value(value),
@@ -479,6 +495,7 @@ fn the_document_numbers_every_value_of_every_enumeration() {
     }
     check! {
         RefusalCode: u16 SubmitMode: u8 JobVerb: u8 ExecutionState: u8 Priority: u8 Misfire: u8 Overlap: u8
+        DstGap: u8 DstOverlap: u8
         Outcome: u8 Verdict: u8 CancelReason: u8
     }
 }
@@ -503,11 +520,12 @@ fn the_document_knows_exactly_the_tags_that_definitions_may_have() {
 #[test]
 fn every_tag_of_a_definition_has_a_vector_under_its_name() {
     let vectors = vectors();
-    for row in table("## 7. Job definitions").iter().filter(|row| !DEFAULT_ONLY.contains(&row[1].as_str())) {
+    for row in table("## 7. Job definitions") {
         let field = match row[1].as_str() {
             "interval" => "every_us",
             "once" => "at",
             "after" => "delay_us",
+            "fixed_delay" => "fixed_delay_us",
             "retry" => "attempts_max",
             same => same,
         };

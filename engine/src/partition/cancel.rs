@@ -63,6 +63,9 @@ impl Partition {
             }
         } else {
             match self.ready(slot, at) {
+                Some(Ready::Scheduled) if record.is(Flag::RULED) => {
+                    (due_at, cancellation.next_fire) = self.choose(slot, turn);
+                }
                 Some(Ready::Scheduled) => cancellation.next_fire = self.progress(slot, turn).next,
                 Some(Ready::Triggered) => {
                     cancellation.triggered = true;
@@ -88,12 +91,15 @@ impl Partition {
         let place = std::mem::replace(&mut record.execution, NONE);
         if place == NONE {
             record.set_fire_sequence(record.fire_sequence() + 1);
-            record.next_fire_raw = cancellation.next_fire.as_micros();
             if cancellation.triggered {
                 record.set(Flag::TRIGGERED, false);
                 self.triggers.remove(&slot);
             }
+            self.go_on(slot, cancellation.next_fire);
         } else {
+            if record.is(Flag::RULED) {
+                self.end_ruled(slot, cancellation.at, None);
+            }
             let ended = self.executions.remove(place);
             assert!(ended.retrying, "a running attempt is asked to end, not ended");
         }

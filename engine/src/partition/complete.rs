@@ -139,13 +139,26 @@ impl Partition {
             AttemptOutcome::Succeeded | AttemptOutcome::Cancelled => Event::CompletedOutput(end, ending.output),
             AttemptOutcome::Undelivered => Event::AttemptFailed(end, now, failure),
             _ if ending.for_good || execution.attempt >= retry.attempts_max => Event::DeadLettered(end, failure),
+            _ if !self.policy(record).retries(ending.error) => Event::DeadLettered(end, failure),
             _ => {
                 let delay = self.retry_delay_of(slot, execution.attempt);
                 Event::AttemptFailed(end, now.saturating_add(delay), failure)
             }
         };
         self.emit(turn.events, &event);
+        if self.table.record(slot).is(Flag::RULED) {
+            self.pause_failing(slot, turn);
+        }
         execution
+    }
+
+    /// Pauses a job whose executions fail one after another as often as its rules let them.
+    fn pause_failing(&mut self, slot: u32, turn: &mut Turn<'_>) {
+        let failures_max = self.rules(slot).pause_after_failures;
+        let has_ended = self.table.record(slot).execution == NONE;
+        if has_ended && failures_max > 0 && self.standings.of(slot).failures >= failures_max {
+            self.pause(slot, turn);
+        }
     }
 
     /// The delay before the attempt after `attempt`; its random part is fixed by job and token.
@@ -222,6 +235,9 @@ impl Partition {
         let record = self.change(end.slot);
         record.set_last_state(state);
         let place = std::mem::replace(&mut record.execution, NONE);
+        if record.is(Flag::RULED) {
+            self.end_ruled(end.slot, end.finished_at, Some(state));
+        }
         self.executions.remove(place);
         self.settle(end.slot, end.finished_at);
     }

@@ -27,6 +27,7 @@ impl Partition {
         if record.is(Flag::TRIGGERED) {
             self.triggers.remove(&slot);
         }
+        self.standings.remove(slot);
         let policy = &self.policies.value(record.policy).policy;
         let name = self.arena.entry(record.data).name;
         let newest = record.finished_secs;

@@ -17,6 +17,7 @@ mod tag {
     pub const DEAD_LETTER: u8 = 6;
     pub const SUBMISSION: u8 = 7;
     pub const COUNTERS: u8 = 8;
+    pub const STANDING: u8 = 9;
 }
 
 /// Collects one item's bytes.
@@ -90,6 +91,10 @@ impl Partition {
         for (key, submission) in self.idempotency.iter() {
             sum = sum.wrapping_add(digest_of_submission(*key, submission, buffer));
         }
+        for (slot, standing) in self.standings.iter() {
+            let item = Item::new(buffer, tag::STANDING).number(slot).number(standing.failures);
+            sum = sum.wrapping_add(item.time(standing.missed_until).time(standing.overlapped_until).hash());
+        }
         sum
     }
 
@@ -106,7 +111,9 @@ impl Partition {
             counters.misfired,
             counters.triggered,
         ];
-        numbers.into_iter().fold(Item::new(buffer, tag::COUNTERS), Item::number).hash()
+        let item = numbers.into_iter().fold(Item::new(buffer, tag::COUNTERS), Item::number);
+        // Digests of partitions that know nothing of it stay as they were.
+        if counters.too_late == 0 { item.hash() } else { item.number(counters.too_late).hash() }
     }
 
     /// A slot whose record is, or was, `record`.

@@ -1,7 +1,7 @@
 //! Giving an attempt to a worker.
 //!
-//! At the first attempt of a scheduled execution the missed firings between its time and now are counted; misfire policy
-//! `fire-once` lets this one stand for them. The event is logged before the worker hears of the attempt, so that no token is given
+//! At the first attempt of a scheduled execution the missed firings between its time and now are counted, and this one stands for
+//! them; a job with rules of its own says otherwise ([`super::due`]). The event is logged before the worker hears of the attempt, so that no token is given
 //! out twice and every attempt is counted across crashes.
 
 use super::{
@@ -74,6 +74,13 @@ impl Partition {
             Ready::Triggered => {
                 fire_sequence += 1;
                 scheduled_at = self.triggers[&slot];
+                if record.is(Flag::RULED) {
+                    progress.next = self.next_after_trigger(slot, fire_sequence);
+                }
+            }
+            Ready::Scheduled if record.is(Flag::RULED) => {
+                fire_sequence += 1;
+                (scheduled_at, progress.next) = self.choose_to_begin(slot, turn);
             }
             Ready::Scheduled => {
                 fire_sequence += 1;
@@ -141,6 +148,9 @@ impl Partition {
         let record = self.table.record_mut(slot);
         record.next_fire_raw = dispatched.next_fire.as_micros();
         record.execution = place;
+        if record.is(Flag::RULED) {
+            self.begin_ruled(slot, scheduled_at, dispatched);
+        }
         self.counters.fired += 1;
     }
 }

@@ -19,6 +19,13 @@ pub(crate) enum Outlook {
     SkipDue,
     /// The running attempt is past one of its limits.
     Overdue,
+    /// What is due is too late to be executed; see [`Partition::drop_late`].
+    Late,
+    /// A firing or a trigger is due that the execution in flight has to make way for.
+    Supersede {
+        /// At once, or when it has ended.
+        terminate: bool,
+    },
     /// Nothing until then; [`Timestamp::MAX`]: nothing at all.
     Wait(Timestamp),
 }
@@ -39,14 +46,27 @@ impl Partition {
         let is_paused = record.is(Flag::PAUSED) && !Mistake::PausedJobFires.is_made();
         let next_fire = if is_paused { Timestamp::MAX } else { record.next_fire() };
         if record.execution == NONE {
+            if record.is(Flag::RULED) && self.late_from(slot) <= now.wall {
+                return Outlook::Late;
+            }
             if next_fire <= now.wall || record.is(Flag::TRIGGERED) {
                 return Outlook::Ready;
             }
             return Outlook::Wait(next_fire);
         }
-        if next_fire <= now.wall {
-            return Outlook::SkipDue;
+        if record.is(Flag::RULED)
+            && let Some(terminate) = self.superseding(slot, now.wall)
+        {
+            return Outlook::Supersede { terminate };
         }
+        let next_fire = if next_fire <= now.wall {
+            if !record.is(Flag::RULED) || !self.waits(slot) {
+                return Outlook::SkipDue;
+            }
+            Timestamp::MAX
+        } else {
+            next_fire
+        };
         let execution = self.executions.get(record.execution);
         if execution.retrying {
             let due = execution.retry_at <= now.wall;
@@ -74,24 +94,34 @@ impl Partition {
             let execution = self.executions.get(record.execution);
             return (execution.retrying && execution.retry_at <= now).then_some(Ready::Retry);
         }
+        if record.is(Flag::RULED) && self.late_from(slot) <= now {
+            return None;
+        }
         if (!record.is(Flag::PAUSED) || Mistake::PausedJobFires.is_made()) && record.next_fire() <= now {
             return Some(Ready::Scheduled);
         }
         record.is(Flag::TRIGGERED).then_some(Ready::Triggered)
     }
 
-    /// The next firing that will be skipped because an execution is in flight; [`Timestamp::MAX`]: none.
+    /// When a job that waits for a worker has to be looked at: a firing comes due while an execution is in flight, or what waits
+    /// is too late from then on. [`Timestamp::MAX`]: never.
     #[inline]
-    pub(crate) fn skips_from(&self, slot: u32) -> Timestamp {
+    pub(crate) fn looks_again_at(&self, slot: u32, now: Timestamp) -> Timestamp {
         let record = self.table.record(slot);
-        let skips = record.execution != NONE && !record.is(Flag::PAUSED);
-        if skips { record.next_fire() } else { Timestamp::MAX }
+        if record.execution == NONE {
+            return if record.is(Flag::RULED) { self.late_from(slot) } else { Timestamp::MAX };
+        }
+        let waits = record.is(Flag::RULED) && record.next_fire() <= now;
+        if record.is(Flag::PAUSED) || waits { Timestamp::MAX } else { record.next_fire() }
     }
 
     /// From the job's due firing to the first after `now`.
     #[inline]
     pub(super) fn progress(&mut self, slot: u32, turn: &mut Turn<'_>) -> Progress {
         let record = self.table.record(slot);
+        if record.is(Flag::RULED) {
+            return self.pass_due(slot, turn);
+        }
         let (fire, schedule) = (record.next_fire(), record.schedule);
         self.rhythms.value_mut(schedule).advance(fire, turn.now.wall, turn.zones)
     }
@@ -106,6 +136,21 @@ impl Partition {
 
     pub(super) fn apply_skipped(&mut self, missed: &Missed) {
         self.counters.skipped += u64::from(missed.count);
-        self.change(missed.slot).next_fire_raw = missed.next_fire.as_micros();
+        self.go_on(missed.slot, missed.next_fire);
+    }
+
+    pub(super) fn apply_misfired(&mut self, missed: &Missed) {
+        self.counters.misfired += u64::from(missed.count);
+        self.go_on(missed.slot, missed.next_fire);
+    }
+
+    /// Notes the job's next firing.
+    #[inline]
+    pub(super) fn go_on(&mut self, slot: u32, next_fire: Timestamp) {
+        let record = self.change(slot);
+        record.next_fire_raw = next_fire.as_micros();
+        if record.is(Flag::RULED) {
+            self.forget_passed(slot);
+        }
     }
 }

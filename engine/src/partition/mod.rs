@@ -3,7 +3,7 @@
 //! The state changes only by applying an event. A deciding function looks at the state and the time that it is given, emits
 //! events into an [`EventBuffer`], and each event is applied at the moment it is emitted; recovery applies the same
 //! events from the log and so decides nothing. One file per verb holds both halves: `submit`, `delete`, `pause`, `trigger`,
-//! `fire`, `dispatch`, `complete`, `cancel`, `expire`.
+//! `fire`, `due`, `dispatch`, `complete`, `cancel`, `expire`.
 //!
 //! Invariants:
 //! - a job has at most one execution in flight, whose fire sequence and token are the job's newest;
@@ -22,6 +22,7 @@ pub(crate) mod complete;
 mod delete;
 mod digest;
 mod dispatch;
+mod due;
 pub(crate) mod execution;
 mod expire;
 pub(crate) mod fire;
@@ -34,6 +35,7 @@ mod query;
 pub(crate) mod recent;
 pub(crate) mod record;
 mod snapshot;
+mod standing;
 pub(crate) mod submit;
 mod table;
 mod trigger;
@@ -69,6 +71,7 @@ use policy::{Policy, PolicyEntry, Rhythm};
 use recent::Recent;
 use record::{Flag, JobRecord, NONE};
 use snapshot::SnapshotWalk;
+use standing::Standings;
 use std::collections::{BTreeMap, VecDeque};
 use table::Table;
 use tickwheel_wire::{
@@ -96,6 +99,8 @@ pub struct Counters {
     pub misfired: u64,
     /// Executions that were asked for by a trigger.
     pub triggered: u64,
+    /// Executions that were not begun because it was too late for them.
+    pub too_late: u64,
 }
 
 /// The durable state of one partition. See the module's text.
@@ -113,6 +118,7 @@ pub struct Partition {
     executions: Executions,
     /// When each pending trigger was asked for, by slot.
     triggers: BTreeMap<u32, Timestamp>,
+    standings: Standings,
     workers: Workers,
     recent: Recent,
     dead_letters: Recent,
@@ -171,6 +177,7 @@ impl Partition {
             rhythms: Interner::new(),
             executions: Executions::default(),
             triggers: BTreeMap::new(),
+            standings: Standings::default(),
             workers: Workers::default(),
             recent: Recent::new(limits.recent_max),
             dead_letters: Recent::new(limits.dead_letters_max),
@@ -216,6 +223,7 @@ impl Partition {
             + self.rhythms.memory_bytes()
             + self.executions.memory_bytes()
             + self.triggers.len() * size_of::<(u32, Timestamp)>() * 3 / 2
+            + self.standings.memory_bytes()
             + self.workers.memory_bytes()
             + self.recent.memory_bytes()
             + self.dead_letters.memory_bytes()
@@ -265,7 +273,8 @@ impl Partition {
             Event::JobResumed(change) => self.apply_resumed(change),
             Event::Triggered(change) => self.apply_triggered(change),
             Event::Skipped(missed) => self.apply_skipped(missed),
-            Event::Misfired(missed) => self.counters.misfired += u64::from(missed.count),
+            Event::Misfired(missed) => self.apply_misfired(missed),
+            Event::TooLate(too_late) => self.apply_too_late(too_late),
             Event::CancelRequested(cancellation) => self.apply_cancel_requested(cancellation),
             Event::Cancelled(cancellation) => self.apply_cancelled(cancellation),
             Event::WorkerSeen(seen) => self.workers.set(seen.worker, seen.instance, seen.name),
@@ -375,6 +384,9 @@ impl Partition {
         }
     }
 }
+
+/// The index of no worker: of an execution that waits for its next attempt, or never had one.
+const NO_WORKER: u16 = u16::MAX;
 
 /// The key of a name in the partition's own index; not the hash that routes.
 fn name_key(tenant: TenantId, name: &str) -> u64 {

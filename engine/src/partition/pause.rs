@@ -43,6 +43,9 @@ impl Partition {
         if next_fire > after || self.rhythms.value(schedule).timing == Timing::Once {
             return next_fire;
         }
+        if record.is(Flag::RULED) {
+            return self.firing_after(slot, after, turn);
+        }
         let own = self.own_time(slot);
         let first = self.rhythms.value_mut(schedule).first_after(Some(own), after, turn.zones);
         // The zone was known when the job was submitted; a database that lost it leaves the job without a next fire.
@@ -66,5 +69,6 @@ impl Partition {
             record.next_fire_raw = change.next_fire.as_micros();
             self.settle(change.slot, change.at);
         }
+        self.standings.remove(change.slot);
     }
 }

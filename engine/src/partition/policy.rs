@@ -2,7 +2,7 @@
 
 use crate::{
     dispatcher::PoolId,
-    schedule::{CronError, Schedule, Zones},
+    schedule::{Cron, CronError, CronOptions, Schedule, Zones, settle_hashed},
 };
 use std::{
     hash::{Hash, Hasher},
@@ -10,12 +10,13 @@ use std::{
 };
 use tickwheel_wire::{
     TenantId, Timestamp,
-    job::{JobSpec, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    job::{DstGap, DstOverlap, FiringRules, JobSpec, Priority, RetryPolicy, ScheduleSpec},
+    name_hash,
     planted::Mistake,
 };
 
 /// Most missed firings that are counted one by one (a week of minutes); beyond, the count stays there.
-const MISSED_MAX: u32 = 10_080;
+pub(super) const MISSED_MAX: u32 = 10_080;
 
 /// Everything of a definition but its name, payload and schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,8 +29,10 @@ pub(crate) struct Policy {
     pub retry: RetryPolicy,
     pub start_to_close_ms: u32,
     pub heartbeat_ms: u32,
-    pub misfire: Misfire,
-    pub overlap: Overlap,
+    pub non_retryable: Box<str>,
+    pub rules: FiringRules,
+    /// A cron expression as it was written, if the job's name has settled an `H` in it.
+    pub hashed: Option<Box<str>>,
 }
 
 impl Policy {
@@ -43,9 +46,15 @@ impl Policy {
             retry: spec.retry,
             start_to_close_ms: spec.start_to_close_ms,
             heartbeat_ms: spec.heartbeat_ms,
-            misfire: spec.misfire,
-            overlap: spec.overlap,
+            non_retryable: spec.non_retryable.into(),
+            rules: spec.rules,
+            hashed: hashed_expression(spec),
         }
+    }
+
+    /// Whether another attempt may follow one that failed with an error of this name.
+    pub fn retries(&self, error: &str) -> bool {
+        self.non_retryable.is_empty() || !self.non_retryable.split(',').any(|name| name == error)
     }
 }
 
@@ -74,23 +83,29 @@ impl Hash for PolicyEntry {
 /// When jobs fire, without what is each job's own (the time of a one-shot, the anchor of an interval).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Timing {
-    Cron { expression: Box<str>, zone: Box<str> },
+    Cron { expression: Box<str>, zone: Box<str>, gap: DstGap, overlap: DstOverlap },
     Every { every_us: u64 },
     Once,
+    FixedDelay { delay_us: u64 },
 }
 
 impl Timing {
     /// The timing, and what is the job's own: the anchor or the time, resolved against the time of submission.
-    pub fn of(schedule: &ScheduleSpec<'_>, at: Timestamp) -> (Self, Option<Timestamp>) {
-        match *schedule {
+    pub fn of(spec: &JobSpec<'_>, at: Timestamp) -> (Self, Option<Timestamp>) {
+        match spec.schedule {
             ScheduleSpec::Cron { expression, zone } => {
-                (Self::Cron { expression: expression.into(), zone: zone.into() }, None)
+                let (gap, overlap) = (spec.rules.dst_gap, spec.rules.dst_overlap);
+                // What is wrong with it is said when it is compiled.
+                let settled = settle_hashed(expression, name_hash(spec.tenant, spec.name));
+                let expression = settled.as_deref().unwrap_or(expression).into();
+                (Self::Cron { expression, zone: zone.into(), gap, overlap }, None)
             }
             ScheduleSpec::Interval { every_us, anchor } => {
                 (Self::Every { every_us }, Some(if anchor.is_never() { at } else { anchor }))
             }
             ScheduleSpec::Once { at: time } => (Self::Once, Some(time)),
             ScheduleSpec::After { delay_us } => (Self::Once, Some(at.saturating_add(Duration::from_micros(delay_us)))),
+            ScheduleSpec::FixedDelay { delay_us } => (Self::FixedDelay { delay_us }, None),
         }
     }
 }
@@ -146,7 +161,7 @@ impl Rhythm {
     #[inline]
     pub fn advance(&mut self, fire: Timestamp, now: Timestamp, zones: &mut Zones) -> Progress {
         match self.timing {
-            Timing::Once => Progress { missed: 0, next: Timestamp::MAX },
+            Timing::Once | Timing::FixedDelay { .. } => Progress { missed: 0, next: Timestamp::MAX },
             Timing::Every { every_us } => advance_interval(every_us, fire, now),
             Timing::Cron { .. } => match self.memo {
                 Some(memo)
@@ -198,17 +213,26 @@ impl Rhythm {
                 Ok(schedule.ok().and_then(|schedule| schedule.next_after(after)))
             }
             Timing::Cron { .. } => Ok(self.compiled(zones)?.next_after(after)),
+            Timing::FixedDelay { delay_us } => Ok(Some(after.saturating_add(Duration::from_micros(delay_us)))),
         }
     }
 
     fn compiled(&mut self, zones: &mut Zones) -> Result<&Schedule, CronError> {
         if self.compiled.is_none()
-            && let Timing::Cron { expression, zone } = &self.timing
+            && let Timing::Cron { expression, zone, gap, overlap } = &self.timing
         {
-            self.compiled = Some(Schedule::cron(expression, zone, zones)?);
+            let options = CronOptions::of(*gap, *overlap);
+            self.compiled = Some(Schedule::Cron(Cron::with_options(expression, zones.get(zone)?, options)?));
         }
         Ok(self.compiled.as_ref().expect("only cron schedules are compiled"))
     }
+}
+
+/// The cron expression of a definition, if it leaves something to the job's name.
+fn hashed_expression(spec: &JobSpec<'_>) -> Option<Box<str>> {
+    let ScheduleSpec::Cron { expression, .. } = spec.schedule else { return None };
+    let settled = settle_hashed(expression, name_hash(spec.tenant, spec.name)).ok()?;
+    (settled != expression).then(|| expression.into())
 }
 
 fn advance_interval(every_us: u64, fire: Timestamp, now: Timestamp) -> Progress {
@@ -226,9 +250,14 @@ mod tests {
         Timestamp::from_secs(secs)
     }
 
+    fn every_minute() -> Timing {
+        let (gap, overlap) = (DstGap::Vixie, DstOverlap::Vixie);
+        Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into(), gap, overlap }
+    }
+
     #[test]
     fn the_memo_answers_as_the_search_does() {
-        let timing = Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into() };
+        let timing = every_minute();
         let (mut kept, mut zones) = (Rhythm::new(timing.clone()), Zones::new());
         for (fire, now) in [(60, 60), (60, 119), (60, 120), (60, 185), (60, 179), (120, 185), (60, 100)] {
             let mut fresh = Rhythm::new(timing.clone());
@@ -243,8 +272,7 @@ mod tests {
 
     #[test]
     fn the_memo_survives_the_bound_on_missed_firings() {
-        let timing = Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into() };
-        let (mut rhythm, mut zones) = (Rhythm::new(timing), Zones::new());
+        let (mut rhythm, mut zones) = (Rhythm::new(every_minute()), Zones::new());
         for now in [900_000, 900_001, 900_061] {
             let progress = rhythm.advance(secs(60), secs(now), &mut zones);
             assert_eq!(progress, Progress { missed: MISSED_MAX, next: secs(now / 60 * 60 + 60) });

@@ -20,9 +20,12 @@ impl Partition {
         let entry = self.arena.entry(record.data);
         let own = Timestamp::from_micros(entry.parameter.unwrap_or(entry.created_at));
         let schedule = match &self.rhythms.value(record.schedule).timing {
-            Timing::Cron { expression, zone } => ScheduleSpec::Cron { expression, zone },
+            Timing::Cron { expression, zone, .. } => {
+                ScheduleSpec::Cron { expression: policy.hashed.as_deref().unwrap_or(expression), zone }
+            }
             Timing::Every { every_us } => ScheduleSpec::Interval { every_us: *every_us, anchor: own },
             Timing::Once => ScheduleSpec::Once { at: own },
+            Timing::FixedDelay { delay_us } => ScheduleSpec::FixedDelay { delay_us: *delay_us },
         };
         JobSpec {
             tenant: &policy.tenant_name,
@@ -35,8 +38,8 @@ impl Partition {
             retry: policy.retry,
             start_to_close_ms: policy.start_to_close_ms,
             heartbeat_ms: policy.heartbeat_ms,
-            misfire: policy.misfire,
-            overlap: policy.overlap,
+            non_retryable: &policy.non_retryable,
+            rules: policy.rules,
             paused: record.is(Flag::PAUSED),
         }
     }
@@ -199,5 +202,6 @@ const fn state_of(outcome: AttemptOutcome) -> ExecutionState {
         AttemptOutcome::TimedOut => ExecutionState::TimedOut,
         AttemptOutcome::WorkerLost | AttemptOutcome::Undelivered => ExecutionState::WorkerLost,
         AttemptOutcome::Cancelled => ExecutionState::Cancelled,
+        AttemptOutcome::TooLate => ExecutionState::TooLate,
     }
 }

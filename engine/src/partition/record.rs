@@ -5,7 +5,8 @@
 //!  | data u32 | execution u32 | armed u32 | finished u32
 //! ```
 //!
-//! `armed` and the flag `QUEUED` are volatile: the shard core owns them, and neither the digest nor a snapshot sees them.
+//! `armed` and the flag `QUEUED` are volatile: the shard core owns them, and neither the digest nor a snapshot sees them. Nor do they
+//! see the flag `RULED`, which follows from the definition.
 //! In a free slot `next_fire` links the free list (previous in the high half, next in the low half); in a finished job it
 //! holds the time at which the job expires, because a finished job has no next fire.
 
@@ -32,6 +33,8 @@ impl Flag {
     pub const REPORTED: Self = Self(1 << 4);
     /// Volatile: the slot's key is in the dispatcher's ready queue.
     pub const QUEUED: Self = Self(1 << 5);
+    /// Derived from the definition: the job has rules of its own, see [`super::due`].
+    pub const RULED: Self = Self(1 << 6);
 }
 
 /// The flags that a snapshot holds.
@@ -158,7 +161,7 @@ impl JobRecord {
 
     /// The durable marks, for digest and snapshot.
     pub const fn durable_marks(&self) -> u32 {
-        self.marks & !Flag::QUEUED.0
+        self.marks & !(Flag::QUEUED.0 | Flag::RULED.0)
     }
 
     /// Takes over marks from a snapshot; false, and nothing is taken over, if no record has such durable marks.

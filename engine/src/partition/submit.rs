@@ -6,6 +6,7 @@
 use super::{
     Flag, NONE, Partition, Turn,
     arena::Entry,
+    due::RulesExt,
     idempotency::Submission,
     name_key,
     policy::{Policy, PolicyEntry, Rhythm, Timing},
@@ -87,7 +88,7 @@ impl Partition {
         if !self.arena.has_room() || (existing.is_none() && self.table.alive_count() >= self.limits.jobs_max) {
             return Err(SubmitError::JobsFull);
         }
-        let next_fire = self.first_fire(request.spec, turn)?;
+        let next_fire = self.first_fire(existing, request.spec, turn)?;
         let slot = match existing {
             Some(slot) => self.replace(slot, request, next_fire, turn),
             None => self.create(request, next_fire, turn),
@@ -118,12 +119,37 @@ impl Partition {
     }
 
     /// The first fire time of a definition, without interning it: it may be refused.
-    fn first_fire(&mut self, spec: &JobSpec<'_>, turn: &mut Turn<'_>) -> Result<Timestamp, SubmitError> {
-        let (timing, own) = Timing::of(&spec.schedule, turn.now.wall);
+    fn first_fire(
+        &mut self,
+        existing: Option<u32>,
+        spec: &JobSpec<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Timestamp, SubmitError> {
+        let (timing, own) = Timing::of(spec, turn.now.wall);
+        let job = match existing {
+            Some(slot) => self.job_id(slot),
+            None => {
+                let slot = self.table.next_slot();
+                JobId::new(self.id, self.table.next_generation(slot), slot)
+            }
+        };
         let place = self.rhythms.acquire(Rhythm::new(timing));
-        let first = self.rhythms.value_mut(place).first_after(own, turn.now.wall, turn.zones);
+        let rhythm = self.rhythms.value_mut(place);
+        let mut error = None;
+        let first = spec.rules.firing_after(job.raw(), turn.now.wall, |after| {
+            let next = rhythm.first_after(own, after, turn.zones);
+            next.unwrap_or_else(|cause| error.replace(cause).and(None)).unwrap_or(Timestamp::MAX)
+        });
         self.rhythms.release(place);
-        first?.ok_or(SubmitError::NeverFires)
+        match error {
+            Some(error) => Err(error.into()),
+            None if first.is_never() => Err(SubmitError::NeverFires),
+            // One that has had all its executions already stays finished.
+            None if existing.is_some_and(|slot| spec.rules.is_used_up(self.table.record(slot).fire_sequence())) => {
+                Ok(Timestamp::MAX)
+            }
+            None => Ok(first),
+        }
     }
 
     fn create(&mut self, request: &SubmitRequest<'_>, next_fire: Timestamp, turn: &mut Turn<'_>) -> u32 {
@@ -189,6 +215,8 @@ impl Partition {
         let record = self.table.record_mut(slot);
         record.next_fire_raw = replaced.next_fire.as_micros();
         record.set(Flag::PAUSED, spec.paused);
+        self.standings.remove(slot);
+        self.settle(slot, replaced.at);
         self.remember(replaced.idempotency_key, replaced.idempotency_until, replaced.spec, slot, replaced.at, false);
     }
 
@@ -202,15 +230,18 @@ impl Partition {
         revision: u32,
         at: Timestamp,
     ) {
-        let (timing, own) = Timing::of(&spec.schedule, at);
+        let (timing, own) = Timing::of(spec, at);
         // What equals the time of creation is not stored twice.
         let parameter = own.filter(|own| *own != created_at).map(Timestamp::as_micros);
         let created_at = created_at.as_micros();
         let entry = Entry { slot, revision, created_at, parameter, name: spec.name, payload: spec.payload };
         let data = self.arena.insert(&entry);
-        let policy = self.policies.acquire(PolicyEntry { policy: Policy::of(tenant, spec), pool: None });
+        let policy = Policy::of(tenant, spec);
+        let is_ruled = policy.is_ruled(&timing);
+        let policy = self.policies.acquire(PolicyEntry { policy, pool: None });
         let schedule = self.rhythms.acquire(Rhythm::new(timing));
         let record = self.table.record_mut(slot);
+        record.set(Flag::RULED, is_ruled);
         (record.data, record.policy, record.schedule) = (data, policy, schedule);
     }
 

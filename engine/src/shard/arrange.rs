@@ -71,7 +71,7 @@ impl Shard {
     /// Sees to it that the job in `slot` gets what it waits for next.
     #[inline]
     pub(super) fn arrange(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
-        // Skipping moves the next fire time beyond now, and a time-out ends the attempt: few rounds.
+        // Skipping moves the next fire time beyond now, what is late goes at once, and an attempt ends or is asked to: few rounds.
         loop {
             match self.owned(id).partition.outlook(slot, self.now) {
                 Outlook::Gone => return self.disarm(id, slot),
@@ -80,14 +80,17 @@ impl Shard {
                     if !self.enqueue(id, slot) {
                         return self.arm(id, slot, self.now.wall.saturating_add(QUEUE_FULL_RETRY));
                     }
-                    // While another attempt waits for a worker, firings still come due, and are skipped.
-                    return self.arm(id, slot, self.owned(id).partition.skips_from(slot));
+                    // While another attempt waits for a worker, firings still come due; and what waits may become too late.
+                    let again = self.owned(id).partition.looks_again_at(slot, self.now.wall);
+                    return self.arm(id, slot, again);
                 }
                 Outlook::Wait(at) => return self.arm(id, slot, at),
                 Outlook::SkipDue => {
                     self.decide(id, effects, |partition, turn| partition.skip(slot, turn));
                 }
                 Outlook::Overdue => self.time_out(id, slot, effects),
+                Outlook::Late => self.drop_late(id, slot, effects),
+                Outlook::Supersede { terminate } => self.supersede(id, slot, terminate, effects),
             }
         }
     }
@@ -96,7 +99,7 @@ impl Shard {
     #[inline]
     pub(super) fn arrange_later(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
         let Some(record) = self.owned(id).partition.job(slot) else { return };
-        if record.armed == Armed::NONE || record.is(Flag::TRIGGERED) {
+        if record.armed == Armed::NONE || record.is(Flag::TRIGGERED) || record.is(Flag::RULED) {
             self.arrange(id, slot, effects);
         }
     }
@@ -147,8 +150,8 @@ impl Shard {
     pub(super) fn arm_adopted(&mut self, id: PartitionId, slot: u32, now: Now) {
         match self.owned(id).partition.outlook(slot, now) {
             Outlook::Gone => {}
-            Outlook::Ready | Outlook::SkipDue | Outlook::Overdue => self.arm(id, slot, now.wall),
             Outlook::Wait(at) => self.arm(id, slot, at),
+            _ => self.arm(id, slot, now.wall),
         }
     }
 

@@ -196,6 +196,26 @@ impl Shard {
         self.stop_attempt(id, slot, AttemptOutcome::TimedOut, CancelReason::TimedOut, effects);
     }
 
+    /// Gives up what is due and too late.
+    pub(super) fn drop_late(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+        let recorded = self.decide(id, effects, |partition, turn| partition.drop_late(slot, turn));
+        if self.watch_count > 0 {
+            self.notify_too_late(id, slot, recorded, effects);
+        }
+        self.expire_excess(id, effects);
+    }
+
+    /// Makes room for what is due: overlap policies `cancel-running` and `terminate-running`.
+    pub(super) fn supersede(&mut self, id: PartitionId, slot: u32, terminate: bool, effects: &mut Effects) {
+        let is_running = self.owned(id).partition.execution(slot).is_some_and(|execution| !execution.retrying);
+        if is_running && terminate {
+            return self.stop_attempt(id, slot, AttemptOutcome::Cancelled, CancelReason::Requested, effects);
+        }
+        let (job, ExecutionId { fire_sequence, .. }, _) = self.running(id, slot);
+        let cancelled = self.decide(id, effects, |partition, turn| partition.cancel(job, fire_sequence, turn));
+        self.after_cancel(id, &cancelled.expect("the execution is in flight"), effects);
+    }
+
     /// Ends a running attempt by the server's decision, and tells its worker if that is attached.
     pub(super) fn stop_attempt(
         &mut self,
@@ -208,7 +228,7 @@ impl Shard {
         let (job, execution_id, token) = self.running(id, slot);
         let ended =
             self.decide(id, effects, |partition, turn| partition.end_attempt(slot, &Ending::by_server(outcome), turn));
-        if outcome == AttemptOutcome::TimedOut {
+        if matches!(outcome, AttemptOutcome::TimedOut | AttemptOutcome::Cancelled) {
             self.tell_to_stop(id, &ended, execution_id, token, reason, effects);
             self.abandon(job, token, ended.volatile.place);
         }

@@ -124,6 +124,8 @@ impl Shard {
         if let Some(slot) = self.owned(id).partition.slot_of(job) {
             self.arrange(id, slot, effects);
         }
+        // One that has had all the executions that it may have finishes with its new definition.
+        self.expire_excess(id, effects);
         Ok(Submitted { request_id: request.request_id, job, revision: revision.into(), next_fire, created })
     }
 
@@ -150,6 +152,8 @@ impl Shard {
                 triggered.map_err(|error: JobError| Denial::new(RefusalCode::OverlapSkipped, error.to_string()))?;
             }
         }
+        // Its window may have passed meanwhile.
+        self.expire_excess(id, effects);
         if !(Mistake::ResumedJobNotArmed.is_made() && request.verb == JobVerb::Resume) {
             self.arrange(id, slot, effects);
         }
@@ -183,15 +187,20 @@ impl Shard {
             return Err(unknown_job());
         }
         let cancelled = self.decide(id, effects, |partition, turn| partition.cancel(job, fire_sequence, turn));
-        match cancelled.map_err(|error| denied_cancel(&error))? {
-            Cancelled::Requested { slot } | Cancelled::Repeated { slot } => self.stop_gracefully(id, slot, effects),
-            Cancelled::Ended { slot, execution, due_at } => {
-                self.after_cancelled(id, slot, execution.as_ref(), due_at, effects);
-                self.arrange(id, slot, effects);
-            }
-        }
+        self.after_cancel(id, &cancelled.map_err(|error| denied_cancel(&error))?, effects);
+        self.arrange(id, slot, effects);
         let next_fire = self.owned(id).partition.slot(slot).next_fire();
         Ok(Done { request_id, job, next_fire })
+    }
+
+    /// What follows a cancellation but for the job's next entry.
+    pub(super) fn after_cancel(&mut self, id: PartitionId, cancelled: &Cancelled, effects: &mut Effects) {
+        match cancelled {
+            Cancelled::Requested { slot } | Cancelled::Repeated { slot } => self.stop_gracefully(id, *slot, effects),
+            Cancelled::Ended { slot, execution, due_at } => {
+                self.after_cancelled(id, *slot, execution.as_ref(), *due_at, effects);
+            }
+        }
     }
 
     /// Tells the worker of a running attempt to end it, and gives it a limited time to do so.
@@ -205,7 +214,6 @@ impl Shard {
         volatile.deadline = Some(volatile.deadline.map_or(grace, |deadline| deadline.min(grace)));
         let execution = *owned.partition.executions().get(place);
         self.tell_to_stop(id, &execution, execution_id, token, CancelReason::Requested, effects);
-        self.arrange(id, slot, effects);
         if self.watch_count > 0 {
             self.notify_in_flight(id, slot, effects);
         }
@@ -313,9 +321,9 @@ fn invalid_spec(error: &JobSpecError) -> Denial {
         JobSpecError::Length { field, length_max, .. } => {
             Denial::of_field(RefusalCode::InvalidField, field, *length_max, message)
         }
-        JobSpecError::Missing(field) | JobSpecError::ControlCharacter(field) => {
-            Denial::of_field(RefusalCode::InvalidField, field, 0, message)
-        }
+        JobSpecError::Missing(field)
+        | JobSpecError::ControlCharacter(field)
+        | JobSpecError::Contradiction { field, .. } => Denial::of_field(RefusalCode::InvalidField, field, 0, message),
         JobSpecError::Range { field, max, .. } => {
             Denial { detail: *max, ..Denial::of_field(RefusalCode::InvalidField, field, 0, message) }
         }

@@ -114,6 +114,23 @@ impl Shard {
         }
     }
 
+    /// Tells of the executions that were given up just now because they were too late.
+    pub(super) fn notify_too_late(&mut self, id: PartitionId, slot: u32, count: u32, effects: &mut Effects) {
+        let owned = self.owned(id);
+        if owned.watches.is_empty() || count == 0 {
+            return;
+        }
+        let tenant = owned.partition.tenant_of(slot);
+        let mut newest: Vec<_> = owned.partition.recent().iter().rev().take(count as usize).collect();
+        newest.reverse();
+        let mut overrun = Vec::new();
+        for attempt in newest {
+            let view = owned.partition.view_ended(&attempt, 0);
+            overrun.extend(self.notify(id, &view, tenant, effects));
+        }
+        self.end_overrun(overrun, effects);
+    }
+
     /// Tells of an execution that was cancelled while no attempt ran.
     pub(super) fn notify_cancelled(
         &mut self,

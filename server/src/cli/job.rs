@@ -8,7 +8,8 @@ use super::{
     import, output, times,
     views::JobRow,
 };
-use tickwheel_client::{Job, JobFilter, Schedule};
+use std::time::Duration;
+use tickwheel_client::{FiringRules, Job, JobDefinition, JobFilter, Schedule};
 
 /// What the four commands on one job do.
 #[derive(Clone, Copy)]
@@ -88,6 +89,7 @@ pub(super) fn schedule(schedule: &Schedule) -> String {
         Schedule::Interval { every, .. } => format!("every {}", times::friendly(*every)),
         Schedule::Once { at } => format!("at {}", times::column(Some(*at))),
         Schedule::After { delay } => format!("after {}", times::friendly(*delay)),
+        Schedule::FixedDelay { delay } => format!("{} after each end", times::friendly(*delay)),
         other => format!("{other:?}"),
     }
 }
@@ -104,7 +106,7 @@ fn properties(job: &Job) -> Vec<(&'static str, String)> {
     let definition = &job.definition;
     let retry = definition.retry;
     let limit = |limit: Option<_>| limit.map_or_else(|| "none".to_owned(), times::friendly);
-    vec![
+    let mut properties = vec![
         ("id", job.id.to_string()),
         ("tenant", definition.tenant.clone()),
         ("name", definition.name.clone()),
@@ -121,11 +123,34 @@ fn properties(job: &Job) -> Vec<(&'static str, String)> {
         ("attempts", retry.attempts_max.to_string()),
         ("timeout", limit(definition.start_to_close)),
         ("heartbeat", limit(definition.heartbeat)),
-        ("misfire", definition.misfire.to_string()),
-        ("overlap", definition.overlap.to_string()),
-        ("revision", job.revision.to_string()),
-        ("created", times::column(Some(job.created_at))),
-    ]
+        ("misfire", definition.rules.misfire.to_string()),
+        ("overlap", definition.rules.overlap.to_string()),
+    ];
+    properties.extend(special(definition));
+    properties.push(("revision", job.revision.to_string()));
+    properties.push(("created", times::column(Some(job.created_at))));
+    properties
+}
+
+/// The rules that most jobs do not have.
+fn special(definition: &JobDefinition) -> Vec<(&'static str, String)> {
+    let (rules, plain) = (definition.rules, FiringRules::PLAIN);
+    let millis = |value: u32| times::friendly(Duration::from_millis(value.into()));
+    let all = [
+        ("misfire max", rules.misfire_max.to_string(), rules.misfire_max != plain.misfire_max),
+        ("misfire grace", millis(rules.misfire_grace_ms), rules.misfire_grace_ms > 0),
+        ("overlap max", rules.overlap_max.to_string(), rules.overlap_max != plain.overlap_max),
+        ("schedule to start", millis(rules.schedule_to_start_ms), rules.schedule_to_start_ms > 0),
+        ("pause after failures", rules.pause_after_failures.to_string(), rules.pause_after_failures > 0),
+        ("starts", times::column(Some(rules.starts_at)), rules.starts_at != plain.starts_at),
+        ("ends", times::column(Some(rules.ends_at)), rules.ends_at != plain.ends_at),
+        ("executions max", rules.executions_max.to_string(), rules.executions_max > 0),
+        ("jitter", millis(rules.jitter_ms), rules.jitter_ms > 0),
+        ("dst gap", rules.dst_gap.to_string(), rules.dst_gap != plain.dst_gap),
+        ("dst overlap", rules.dst_overlap.to_string(), rules.dst_overlap != plain.dst_overlap),
+        ("non-retryable", definition.non_retryable.clone(), !definition.non_retryable.is_empty()),
+    ];
+    all.into_iter().filter(|(.., is_special)| *is_special).map(|(name, value, _)| (name, value)).collect()
 }
 
 fn change(arguments: &JobNameArguments, verb: Verb) -> Result<(), CliError> {

@@ -16,7 +16,7 @@
 
 use super::times::rfc3339;
 use serde::Serialize;
-use tickwheel_client::{Execution, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
+use tickwheel_client::{Execution, FiringRules, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
 
 #[derive(Debug, Serialize)]
 pub(super) struct JobRow {
@@ -33,8 +33,8 @@ pub(super) struct JobRow {
     /// `null`: without limit.
     timeout_ms: Option<u64>,
     heartbeat_ms: Option<u64>,
-    misfire: &'static str,
-    overlap: &'static str,
+    #[serde(flatten)]
+    rules: RulesRow,
     paused: bool,
     revision: u64,
     created_at: Option<String>,
@@ -44,10 +44,51 @@ pub(super) struct JobRow {
     next_fire_at_us: Option<u64>,
     /// How often it has fired.
     fire_sequence: u64,
-    /// `none`, `running`, `retrying`, `succeeded`, `failed`, `cancelled`, `timed-out`, `worker-lost`.
+    /// `none`, `running`, `retrying`, `succeeded`, `failed`, `cancelled`, `timed-out`, `worker-lost`, `too-late`.
     last_state: &'static str,
     last_finished_at: Option<String>,
     last_finished_at_us: Option<u64>,
+}
+
+/// Which of a job's firings are executed.
+#[derive(Debug, Serialize)]
+struct RulesRow {
+    misfire: &'static str,
+    misfire_max: u32,
+    /// `null`: `skip` allows a minute, the others any time.
+    misfire_grace_ms: Option<u32>,
+    overlap: &'static str,
+    overlap_max: u32,
+    /// `null`: without limit; so the next, and `executions_max`.
+    schedule_to_start_ms: Option<u32>,
+    pause_after_failures: Option<u16>,
+    starts_at: Option<String>,
+    ends_at: Option<String>,
+    executions_max: Option<u32>,
+    jitter_ms: u32,
+    dst_gap: &'static str,
+    dst_overlap: &'static str,
+}
+
+impl From<FiringRules> for RulesRow {
+    fn from(rules: FiringRules) -> Self {
+        let given = |value: u32| Some(value).filter(|value| *value > 0);
+        Self {
+            misfire: rules.misfire.name(),
+            misfire_max: rules.misfire_max,
+            misfire_grace_ms: given(rules.misfire_grace_ms),
+            overlap: rules.overlap.name(),
+            overlap_max: rules.overlap_max,
+            schedule_to_start_ms: given(rules.schedule_to_start_ms),
+            pause_after_failures: Some(rules.pause_after_failures).filter(|count| *count > 0),
+            starts_at: Some(rules.starts_at).filter(|at| *at > Timestamp::EPOCH).and_then(rfc3339),
+            ends_at: Some(rules.ends_at).filter(|at| !at.is_never()).and_then(rfc3339),
+            executions_max: given(rules.executions_max),
+            jitter_ms: rules.jitter_ms,
+            dst_gap: rules.dst_gap.name(),
+            dst_overlap: rules.dst_overlap.name(),
+        }
+    }
 }
 
 /// `type` says which.
@@ -58,6 +99,7 @@ pub(super) enum ScheduleRow {
     Interval { every_us: u64, anchor: Option<String>, anchor_us: Option<u64> },
     Once { at: Option<String>, at_us: u64 },
     After { delay_us: u64 },
+    FixedDelay { delay_us: u64 },
     Unknown,
 }
 
@@ -68,6 +110,7 @@ pub(super) struct RetryRow {
     multiplier: f64,
     delay_ms_max: u32,
     jitter_percent: u8,
+    non_retryable: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -159,11 +202,10 @@ impl From<&Job> for JobRow {
             payload_bytes: payload.len(),
             pool: pool.clone(),
             priority: job.definition.priority.name(),
-            retry: job.definition.retry.into(),
+            retry: (&job.definition).into(),
             timeout_ms: job.definition.start_to_close.map(millis),
             heartbeat_ms: job.definition.heartbeat.map(millis),
-            misfire: job.definition.misfire.name(),
-            overlap: job.definition.overlap.name(),
+            rules: job.definition.rules.into(),
             paused: job.paused,
             revision: job.revision,
             created_at: rfc3339(job.created_at),
@@ -189,20 +231,23 @@ impl From<&Schedule> for ScheduleRow {
             },
             Schedule::Once { at } => Self::Once { at: rfc3339(*at), at_us: at.as_micros() },
             Schedule::After { delay } => Self::After { delay_us: micros(*delay) },
+            Schedule::FixedDelay { delay } => Self::FixedDelay { delay_us: micros(*delay) },
             _ => Self::Unknown,
         }
     }
 }
 
-impl From<RetryPolicy> for RetryRow {
-    fn from(policy: RetryPolicy) -> Self {
-        let RetryPolicy { attempts_max, initial_ms, multiplier_milli, delay_ms_max, jitter_percent } = policy;
+impl From<&JobDefinition> for RetryRow {
+    fn from(definition: &JobDefinition) -> Self {
+        let RetryPolicy { attempts_max, initial_ms, multiplier_milli, delay_ms_max, jitter_percent } = definition.retry;
+        let names = definition.non_retryable.split(',').filter(|name| !name.is_empty());
         Self {
             attempts_max,
             initial_ms,
             multiplier: f64::from(multiplier_milli) / 1_000.0,
             delay_ms_max,
             jitter_percent,
+            non_retryable: names.map(str::to_owned).collect(),
         }
     }
 }

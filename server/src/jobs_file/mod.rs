@@ -8,17 +8,28 @@
 //! | `env`, `clean_env`, `stdin`, `dir`, `user`, `output_bytes_max` | with `command`: as in [`CommandPayload`] | |
 //! | `handler`, `payload` | without `command`: the worker's handler, and a text for it | `exec` with `command` |
 //! | `cron`, `zone` | a cron expression and its IANA zone | zone `UTC` |
-//! | `every` | a fixed interval, counted from the first apply | |
+//! | `dst_gap`, `dst_overlap` | with `cron`: what becomes of local times that a change of the clock leaves out (`skip`, `fire-after`) or shows twice (`first`, `second`, `both`) | `vixie` |
+//! | `every`, `anchor` | a fixed interval, and a time that it is counted from | the first apply |
+//! | `delay` | a time after the end of each execution | |
 //! | `at` | one time, RFC 3339 with an offset | |
 //! | `after` | one time, counted from each apply | |
 //! | `pool`, `priority` | which workers run it, how urgent (`P0`, `P1`, `P2`) | `standard`, `P1` |
-//! | `retry` | table of `attempts_max`, `initial`, `multiplier`, `max`, `jitter_percent` | 3, 1s, 2.0, 5m, 20 |
+//! | `starts_at`, `ends_at` | no firing comes before the one, none at or after the other | |
+//! | `executions_max` | executions in all, after which the job has finished | without limit |
+//! | `jitter` | how far each firing may be put off | `0s` |
+//! | `delivery` | `at-least-once`, or `at-most-once`: one attempt | `at-least-once` |
+//! | `retry` | table of `attempts_max`, `initial`, `multiplier`, `max`, `jitter_percent`, `non_retryable` | 3, 1s, 2.0, 5m, 20, [] |
 //! | `timeout` | longest run of an attempt, or `none` | 1h |
 //! | `heartbeat` | longest silence of a running attempt, or `none` | `none` |
-//! | `misfire`, `overlap` | `fire-once`, `skip` | |
+//! | `misfire` | what becomes of missed firings: `fire-once`, `fire-all`, `skip` | `fire-once` |
+//! | `misfire_max`, `misfire_grace` | with `fire-all` how many at most; how late a firing may be | 100; `skip`: 1m |
+//! | `overlap` | what becomes of firings while it runs: `skip`, `buffer-one`, `buffer-all`, `cancel-running`, `terminate-running` | `skip` |
+//! | `overlap_max` | with `buffer-all` how many at most | 100 |
+//! | `schedule_to_start` | how late an execution may begin, or `none` | `none` |
+//! | `pause_after_failures` | executions failing one after another that pause the job | never |
 //! | `paused` | whether it is paused; absent: as it is, a new job is not | |
 //!
-//! Exactly one of `cron`, `every`, `at` and `after` says when it fires. Invariants: an unknown key is an error; every error names file,
+//! Exactly one of `cron`, `every`, `delay`, `at` and `after` says when it fires. Invariants: an unknown key is an error; every error names file,
 //! job and key; a file with an error yields no jobs at all. Deliberately absent: the server; what only it can know (its tenants,
 //! its pools, its limits) it says itself.
 //!
@@ -26,6 +37,7 @@
 
 pub mod duration;
 mod resolve;
+mod rules;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -103,7 +115,7 @@ pub enum JobProblem {
         problem: String,
     },
     /// It says in no way, or in several ways, when it fires.
-    #[error("exactly one of `cron`, `every`, `at` and `after` must be given, not {count}")]
+    #[error("exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not {count}")]
     Schedules {
         /// How many are given.
         count: usize,

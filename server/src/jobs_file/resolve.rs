@@ -3,22 +3,28 @@
 use super::{
     FileJob, JobProblem,
     duration::{self, DurationError},
+    rules,
     section::{JobSection, RetrySection},
 };
 use crate::command_worker::{CommandPayload, HANDLER};
 use std::time::Duration;
-use tickwheel_client::{JobBuilder, Misfire, Overlap, Priority, RetryPolicy, Schedule, Timestamp};
-use tickwheel_engine::schedule::{self, CronError, Zones};
-use tickwheel_wire::job::{DELAY_US_MAX, JobSpec};
+use tickwheel_client::{FiringRules, JobBuilder, Priority, RetryPolicy, Schedule, Timestamp};
+use tickwheel_engine::schedule::{Cron, CronError, Zones};
+use tickwheel_wire::{
+    job::{DELAY_US_MAX, JobSpec},
+    name_hash,
+};
 
 /// Zone of a cron expression that names none.
 const ZONE_DEFAULT: &str = "UTC";
 
 pub(super) fn resolve(section: JobSection, zones: &mut Zones) -> Result<FileJob, JobProblem> {
     let mut section = section;
-    let schedule = schedule(&mut section, zones)?;
+    let rules = rules::rules(&mut section)?;
+    let at_most_once = rules::is_at_most_once(&section)?;
+    let schedule = schedule(&mut section, &rules, zones)?;
     let (handler, payload) = work(&mut section)?;
-    let mut builder = JobBuilder::new(section.name).handler(handler).schedule(schedule).payload(payload);
+    let mut builder = JobBuilder::new(section.name).handler(handler).schedule(schedule).payload(payload).rules(rules);
     if let Some(tenant) = section.tenant {
         builder = builder.tenant(tenant);
     }
@@ -26,19 +32,20 @@ pub(super) fn resolve(section: JobSection, zones: &mut Zones) -> Result<FileJob,
         builder = builder.pool(pool);
     }
     if let Some(name) = section.priority {
-        let names = Priority::ALL.iter().map(|value| value.name());
+        let names = Priority::ALL.iter().map(ToString::to_string);
         builder = builder.priority(named("priority", &name, Priority::from_name(&name), names)?);
-    }
-    if let Some(name) = section.misfire {
-        let names = Misfire::ALL.iter().map(|value| value.name());
-        builder = builder.misfire(named("misfire", &name, Misfire::from_name(&name), names)?);
-    }
-    if let Some(name) = section.overlap {
-        let names = Overlap::ALL.iter().map(|value| value.name());
-        builder = builder.overlap(named("overlap", &name, Overlap::from_name(&name), names)?);
     }
     if let Some(retry) = section.retry {
         builder = builder.retry(retry_policy(&retry)?);
+        for name in retry.non_retryable.unwrap_or_default() {
+            if name.is_empty() || name.contains(',') {
+                return Err(value("retry.non_retryable", &format!("{name:?} is empty or holds a comma")));
+            }
+            builder = builder.non_retryable(name);
+        }
+    }
+    if at_most_once {
+        builder = builder.at_most_once();
     }
     if let Some(text) = section.timeout {
         builder = builder.start_to_close(limit("timeout", &text)?);
@@ -54,15 +61,27 @@ pub(super) fn resolve(section: JobSection, zones: &mut Zones) -> Result<FileJob,
     Ok(FileJob { definition, paused: section.paused })
 }
 
-fn schedule(section: &mut JobSection, zones: &mut Zones) -> Result<Schedule, JobProblem> {
-    let given = [section.cron.is_some(), section.every.is_some(), section.at.is_some(), section.after.is_some()];
+fn schedule(section: &mut JobSection, rules: &FiringRules, zones: &mut Zones) -> Result<Schedule, JobProblem> {
+    let given = [
+        section.cron.is_some(),
+        section.every.is_some(),
+        section.delay.is_some(),
+        section.at.is_some(),
+        section.after.is_some(),
+    ];
     let count = given.into_iter().filter(|given| *given).count();
     if count != 1 {
         return Err(JobProblem::Schedules { count });
     }
+    let anchor = section.anchor.take().map(|anchor| point("anchor", &anchor.into_text())).transpose()?;
+    if anchor.is_some() && section.every.is_none() {
+        return Err(JobProblem::Together { key: "anchor", relation: "is of use only with", other: "every" });
+    }
     if let Some(expression) = section.cron.take() {
         let zone = section.zone.take().unwrap_or_else(|| ZONE_DEFAULT.to_owned());
-        schedule::Schedule::cron(&expression, &zone, zones).map_err(cron_problem)?;
+        let tenant = section.tenant.as_deref().unwrap_or(crate::config::TENANT_DEFAULT);
+        let hash = name_hash(tenant, &section.name);
+        Cron::of_job(&expression, &zone, rules, hash, zones).map_err(cron_problem)?;
         return Ok(Schedule::Cron { expression, zone });
     }
     if section.zone.is_some() {
@@ -70,12 +89,15 @@ fn schedule(section: &mut JobSection, zones: &mut Zones) -> Result<Schedule, Job
     }
     if let Some(text) = &section.every {
         let every = delay("every", text, Duration::from_millis(1))?;
-        return Ok(Schedule::Interval { every, anchor: None });
+        return Ok(Schedule::Interval { every, anchor });
+    }
+    if let Some(text) = &section.delay {
+        return Ok(Schedule::FixedDelay { delay: delay("delay", text, Duration::from_millis(1))? });
     }
     if let Some(text) = &section.after {
         return Ok(Schedule::After { delay: delay("after", text, Duration::ZERO)? });
     }
-    let text = section.at.take().expect("one of the four is given").into_text();
+    let text = section.at.take().expect("one of the five is given").into_text();
     point("at", &text).map(|at| Schedule::Once { at })
 }
 
@@ -154,7 +176,7 @@ fn millis(key: &'static str, text: &str) -> Result<u32, JobProblem> {
 }
 
 /// A time-out; zero would mean "without limit" on the wire, so it has to be said as that.
-fn limit(key: &'static str, text: &str) -> Result<Option<Duration>, JobProblem> {
+pub(super) fn limit(key: &'static str, text: &str) -> Result<Option<Duration>, JobProblem> {
     let Some(limit) = duration::parse_limit(text).map_err(|error| unreadable(key, &error))? else {
         return Ok(None);
     };
@@ -164,7 +186,7 @@ fn limit(key: &'static str, text: &str) -> Result<Option<Duration>, JobProblem> 
     Err(value(key, &format!("{text:?} is not from 1 ms to 49 days; for no limit write \"none\"")))
 }
 
-fn delay(key: &'static str, text: &str, least: Duration) -> Result<Duration, JobProblem> {
+pub(super) fn delay(key: &'static str, text: &str, least: Duration) -> Result<Duration, JobProblem> {
     let delay = duration::parse(text).map_err(|error| unreadable(key, &error))?;
     if delay < least {
         return Err(value(key, &format!("{text:?} is shorter than 1 ms")));
@@ -175,24 +197,24 @@ fn delay(key: &'static str, text: &str, least: Duration) -> Result<Duration, Job
     Ok(delay)
 }
 
-fn point(key: &'static str, text: &str) -> Result<Timestamp, JobProblem> {
+pub(super) fn point(key: &'static str, text: &str) -> Result<Timestamp, JobProblem> {
     let problem =
         || value(key, &format!("{text:?} is not a time since 1970 with an offset, such as 2030-01-31T09:00:00Z"));
     let time: jiff::Timestamp = text.parse().map_err(|_| problem())?;
     u64::try_from(time.as_microsecond()).map(Timestamp::from_micros).map_err(|_| problem())
 }
 
-fn named<T>(
+pub(super) fn named<T>(
     key: &'static str,
     text: &str,
     found: Option<T>,
-    names: impl Iterator<Item = &'static str>,
+    names: impl Iterator<Item = impl ToString>,
 ) -> Result<T, JobProblem> {
-    let allowed = || names.collect::<Vec<_>>().join(", ");
+    let allowed = || names.map(|name| name.to_string()).collect::<Vec<_>>().join(", ");
     found.ok_or_else(|| value(key, &format!("{text:?} is unknown; allowed are {}", allowed())))
 }
 
-fn value(key: &'static str, problem: &str) -> JobProblem {
+pub(super) fn value(key: &'static str, problem: &str) -> JobProblem {
     JobProblem::Value { key, problem: problem.to_owned() }
 }
 

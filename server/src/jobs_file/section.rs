@@ -25,7 +25,11 @@ pub(super) struct JobSection {
 
     pub cron: Option<String>,
     pub zone: Option<String>,
+    pub dst_gap: Option<String>,
+    pub dst_overlap: Option<String>,
     pub every: Option<String>,
+    pub anchor: Option<Time>,
+    pub delay: Option<String>,
     pub at: Option<Time>,
     pub after: Option<String>,
 
@@ -34,8 +38,18 @@ pub(super) struct JobSection {
     pub retry: Option<RetrySection>,
     pub timeout: Option<String>,
     pub heartbeat: Option<String>,
+    pub delivery: Option<String>,
     pub misfire: Option<String>,
+    pub misfire_max: Option<u32>,
+    pub misfire_grace: Option<String>,
     pub overlap: Option<String>,
+    pub overlap_max: Option<u32>,
+    pub schedule_to_start: Option<String>,
+    pub pause_after_failures: Option<u16>,
+    pub starts_at: Option<Time>,
+    pub ends_at: Option<Time>,
+    pub executions_max: Option<u32>,
+    pub jitter: Option<String>,
     pub paused: Option<bool>,
 }
 
@@ -48,6 +62,7 @@ pub(super) struct RetrySection {
     pub multiplier: Option<f64>,
     pub max: Option<String>,
     pub jitter_percent: Option<u8>,
+    pub non_retryable: Option<Vec<String>>,
 }
 
 /// A point in time, in TOML's own notation or as a text.

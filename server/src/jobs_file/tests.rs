@@ -2,7 +2,7 @@
 
 use super::*;
 use std::time::Duration;
-use tickwheel_client::{Priority, RetryPolicy, Schedule, Timestamp};
+use tickwheel_client::{DstGap, DstOverlap, FiringRules, Misfire, Overlap, Priority, RetryPolicy, Schedule, Timestamp};
 
 /// The jobs of a file, or its errors as they are shown.
 fn check(text: &str) -> Result<Vec<FileJob>, Vec<String>> {
@@ -33,11 +33,23 @@ fn every_key_has_its_meaning() {
         zone = "Europe/Berlin"
         pool = "high"
         priority = "P0"
-        retry = { attempts_max = 7, initial = "2s", multiplier = 1.5, max = "1m", jitter_percent = 0 }
+        retry = { attempts_max = 7, initial = "2s", multiplier = 1.5, max = "1m", jitter_percent = 0, non_retryable = ["Refused", "Gone"] }
         timeout = "90s"
         heartbeat = "5s"
-        misfire = "fire-once"
-        overlap = "skip"
+        misfire = "fire-all"
+        misfire_max = 7
+        misfire_grace = "10m"
+        overlap = "buffer-all"
+        overlap_max = 3
+        schedule_to_start = "1500ms"
+        pause_after_failures = 5
+        starts_at = 2026-12-01T00:00:00Z
+        ends_at = "2027-12-01T00:00:00+01:00"
+        executions_max = 100
+        jitter = "30s"
+        dst_gap = "skip"
+        dst_overlap = "both"
+        delivery = "at-least-once"
         paused = true
     "#);
     let definition = &job.definition;
@@ -57,6 +69,30 @@ fn every_key_has_its_meaning() {
     assert_eq!(definition.start_to_close, Some(Duration::from_secs(90)));
     assert_eq!(definition.heartbeat, Some(Duration::from_secs(5)));
     assert_eq!((job.paused, definition.paused), (Some(true), true));
+    let rules = FiringRules {
+        misfire: Misfire::FireAll,
+        misfire_max: 7,
+        misfire_grace_ms: 600_000,
+        overlap: Overlap::BufferAll,
+        overlap_max: 3,
+        schedule_to_start_ms: 1_500,
+        pause_after_failures: 5,
+        starts_at: Timestamp::from_secs(1_796_083_200),
+        ends_at: Timestamp::from_secs(1_827_615_600),
+        executions_max: 100,
+        jitter_ms: 30_000,
+        dst_gap: DstGap::Skip,
+        dst_overlap: DstOverlap::Both,
+    };
+    assert_eq!((definition.rules, &*definition.non_retryable), (rules, "Refused,Gone"));
+}
+
+#[test]
+fn at_most_once_is_one_attempt() {
+    let job = one("handler = \"h\"\nevery = \"1s\"\ndelivery = \"at-most-once\"");
+    assert_eq!(job.definition.retry.attempts_max, 1);
+    let both = "handler = \"h\"\nevery = \"1s\"\ndelivery = \"at-most-once\"\nretry = { attempts_max = 2 }";
+    refused(both, "`retry.attempts_max` makes no sense with `delivery = at-most-once`");
 }
 
 #[test]
@@ -72,6 +108,15 @@ fn each_schedule_can_be_written() {
     let at = Schedule::Once { at: Timestamp::from_secs(1_893_456_000) };
     for (text, expected) in [
         ("every = \"1m 30s\"", Schedule::Interval { every: Duration::from_secs(90), anchor: None }),
+        (
+            "every = \"1m\"\nanchor = 1970-01-01T00:00:07Z",
+            Schedule::Interval { every: Duration::from_secs(60), anchor: Some(Timestamp::from_secs(7)) },
+        ),
+        ("delay = \"5m\"", Schedule::FixedDelay { delay: Duration::from_secs(300) }),
+        (
+            "cron = \"H H(0-5) * * *\"",
+            Schedule::Cron { expression: "H H(0-5) * * *".to_owned(), zone: "UTC".to_owned() },
+        ),
         ("after = \"0s\"", Schedule::After { delay: Duration::ZERO }),
         ("at = \"2030-01-01T01:00:00+01:00\"", at.clone()),
         ("at = 2030-01-01T00:00:00Z", at),
@@ -127,10 +172,10 @@ fn a_value_of_another_type_names_its_key() {
 
 #[test]
 fn what_means_nothing_is_refused_with_its_key() {
-    refused("handler = \"h\"", "exactly one of `cron`, `every`, `at` and `after` must be given, not 0");
+    refused("handler = \"h\"", "exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not 0");
     refused(
         "handler = \"h\"\nevery = \"1s\"\nafter = \"1s\"",
-        "exactly one of `cron`, `every`, `at` and `after` must be given, not 2",
+        "exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not 2",
     );
     refused("every = \"1s\"", "`command` (a program with its arguments) or `handler` is missing");
     refused("every = \"1s\"\ncommand = []", "`command`: the program is missing");
@@ -157,7 +202,7 @@ fn what_means_nothing_is_refused_with_its_key() {
     );
     refused(
         "handler = \"h\"\nevery = \"1s\"\noverlap = \"allow\"",
-        "`overlap`: \"allow\" is unknown; allowed are skip",
+        "`overlap`: \"allow\" is unknown; allowed are skip, buffer-one, buffer-all, cancel-running, terminate-running",
     );
     refused(
         "handler = \"h\"\ncron = \"@daily\"\nzone = \"Europe/Atlantis\"",
@@ -174,6 +219,39 @@ fn what_means_nothing_is_refused_with_its_key() {
         "handler = \"h\"\nevery = \"1s\"\nretry = { attempts_max = 0 }",
         "`attempts_max` is 0; allowed are 1 to 1000",
     );
+    for (keys, expected) in [
+        ("every = \"1s\"\nmisfire_max = 3", "`misfire_max` is of use only with `misfire = fire-all`"),
+        ("every = \"1s\"\nmisfire = \"fire-all\"\nmisfire_max = 0", "`misfire_max` is 0; allowed are 1 to 1000"),
+        ("every = \"1s\"\noverlap_max = 3", "`overlap_max` is of use only with `overlap = buffer-all`"),
+        ("every = \"1s\"\njitter = \"25h\"", "`jitter_ms` is 90000000; allowed are 0 to 86400000"),
+        ("every = \"1s\"\ndst_gap = \"skip\"", "`dst_gap` is of use only with `cron`"),
+        (
+            "cron = \"@daily\"\ndst_overlap = \"never\"",
+            "`dst_overlap`: \"never\" is unknown; allowed are vixie, first, second, both",
+        ),
+        ("delay = \"1s\"\noverlap = \"buffer-one\"", "`overlap` makes no sense with `a fixed delay`"),
+        ("after = \"1s\"\nexecutions_max = 2", "`executions_max` makes no sense with `a single time`"),
+        ("cron = \"@daily\"\nanchor = 2030-01-01T00:00:00Z", "`anchor` is of use only with `every`"),
+        (
+            "every = \"1s\"\nends_at = \"soon\"",
+            "`ends_at`: \"soon\" is not a time since 1970 with an offset, such as 2030-01-31T09:00:00Z",
+        ),
+        (
+            "every = \"1s\"\nmisfire_grace = \"60d\"",
+            "`misfire_grace`: \"60d\" is not from 1 ms to 49 days; for no limit write \"none\"",
+        ),
+        (
+            "every = \"1s\"\nretry = { non_retryable = [\"a,b\"] }",
+            "`retry.non_retryable`: \"a,b\" is empty or holds a comma",
+        ),
+        ("every = \"1s\"\nretry = { non_retryable = [\"\"] }", "`retry.non_retryable`: \"\" is empty or holds a comma"),
+        (
+            "every = \"1s\"\ndelivery = \"once\"",
+            "`delivery`: \"once\" is unknown; allowed are at-least-once, at-most-once",
+        ),
+    ] {
+        refused(&format!("handler = \"h\"\n{keys}"), expected);
+    }
     let long = "x".repeat(65);
     refused(&format!("handler = \"h\"\nevery = \"1s\"\npool = \"{long}\""), "`pool` has 65 bytes; allowed are 1 to 64");
 }

@@ -458,6 +458,7 @@ impl Partition {
             }
             Event::Cancelled(cancellation) => self.check_cancelled(cancellation, moment),
             Event::WorkerSeen(_) => Ok(()),
+            Event::TooLate(_) => Err(Violation::new(Promise::Accounted, "no plan limits how late an execution begins")),
         }
     }
 

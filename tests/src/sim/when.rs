@@ -36,6 +36,7 @@ impl When {
                 Self::Every { every_us, anchor: if anchor.is_never() { at } else { anchor } }
             }
             ScheduleSpec::Once { at } => Self::Once(at),
+            ScheduleSpec::FixedDelay { .. } => panic!("no plan has a fixed delay"),
             ScheduleSpec::After { delay_us } => Self::Once(at.saturating_add(Duration::from_micros(delay_us))),
             ScheduleSpec::Cron { expression, zone } => {
                 let mut fields = expression.split(' ');

@@ -268,6 +268,8 @@ wire_enum! {
         TimedOut = 6 => "timed-out",
         /// The attempt's worker was lost.
         WorkerLost = 7 => "worker-lost",
+        /// Never begun: it was later than the job's schedule-to-start limit.
+        TooLate = 8 => "too-late",
     }
 }
 

@@ -5,23 +5,64 @@ use crate::partition::{
     arena::Entry,
     execution::Execution,
     idempotency::Submission,
-    policy::{Policy, Timing},
     recent::{Attempt, Texts},
+    standing::Standing,
 };
 use rkyv::{Archive, Serialize, with::InlineAsBox};
 use tickwheel_wire::{Timestamp, event::AttemptEnd};
 
 #[derive(Archive, Serialize)]
+#[cfg_attr(not(test), expect(dead_code, reason = "what format 1 has is only read"))]
 pub(super) enum Chunk<'a> {
-    Head { format: u32, partition: u16, sequence: u64, slot_count: u32, counters: [u64; 8] },
-    Jobs { policies: Vec<PolicyImage>, timings: Vec<TimingImage>, slots: Vec<SlotImage<'a>> },
+    Head {
+        format: u32,
+        partition: u16,
+        sequence: u64,
+        slot_count: u32,
+        counters: [u64; 8],
+    },
+    /// Of format 1, and only read.
+    Jobs {
+        policies: Vec<PolicyImage>,
+        timings: Vec<TimingImage>,
+        slots: Vec<SlotImage<'a>>,
+    },
     Executions(Vec<ExecutionImage>),
     Workers(Vec<WorkerImage>),
-    Attempts { dead_letters: bool, attempts: Vec<AttemptImage<'a>> },
+    Attempts {
+        dead_letters: bool,
+        attempts: Vec<AttemptImage<'a>>,
+    },
     Submissions(Vec<SubmissionImage>),
-    End { digest: u64 },
+    End {
+        digest: u64,
+    },
+    DefinedJobs {
+        definitions: Vec<DefinitionImage>,
+        slots: Vec<SlotImage<'a>>,
+    },
+    Standings {
+        too_late: u64,
+        standings: Vec<StandingImage>,
+    },
 }
 
+/// A definition without name and payload, its schedule without what is the job's own.
+#[derive(Archive, Serialize)]
+pub(super) struct DefinitionImage {
+    pub tenant: u32,
+    pub spec: Vec<u8>,
+}
+
+#[derive(Archive, Serialize)]
+pub(super) struct StandingImage {
+    pub slot: u32,
+    pub missed_until: u64,
+    pub overlapped_until: u64,
+    pub failures: u16,
+}
+
+/// Of format 1.
 #[derive(Archive, Serialize)]
 pub(super) struct PolicyImage {
     pub tenant: u32,
@@ -40,7 +81,9 @@ pub(super) struct PolicyImage {
     pub heartbeat_ms: u32,
 }
 
+/// Of format 1.
 #[derive(Archive, Serialize)]
+#[cfg_attr(not(test), expect(dead_code, reason = "what format 1 has is only read"))]
 pub(super) enum TimingImage {
     Cron { expression: String, zone: String },
     Every { every_us: u64 },
@@ -56,7 +99,9 @@ pub(super) struct SlotImage<'a> {
     pub fire_sequence: u64,
     pub token: u64,
     pub finished_secs: u32,
-    pub policy: u32,
+    /// Which definition of the chunk; in format 1 which policy.
+    pub definition: u32,
+    /// Of format 1.
     pub timing: u32,
     pub revision: u32,
     pub created_at: u64,
@@ -114,35 +159,13 @@ pub(super) struct SubmissionImage {
     pub until: u64,
 }
 
-impl PolicyImage {
-    pub fn of(policy: &Policy) -> Self {
+impl StandingImage {
+    pub const fn of(slot: u32, standing: &Standing) -> Self {
         Self {
-            tenant: policy.tenant.0,
-            tenant_name: policy.tenant_name.to_string(),
-            handler: policy.handler.to_string(),
-            pool: policy.pool.to_string(),
-            priority: policy.priority.number(),
-            misfire: policy.misfire.number(),
-            overlap: policy.overlap.number(),
-            attempts_max: policy.retry.attempts_max,
-            initial_ms: policy.retry.initial_ms,
-            multiplier_milli: policy.retry.multiplier_milli,
-            delay_ms_max: policy.retry.delay_ms_max,
-            jitter_percent: policy.retry.jitter_percent,
-            start_to_close_ms: policy.start_to_close_ms,
-            heartbeat_ms: policy.heartbeat_ms,
-        }
-    }
-}
-
-impl TimingImage {
-    pub fn of(timing: &Timing) -> Self {
-        match timing {
-            Timing::Cron { expression, zone } => {
-                Self::Cron { expression: expression.to_string(), zone: zone.to_string() }
-            }
-            Timing::Every { every_us } => Self::Every { every_us: *every_us },
-            Timing::Once => Self::Once,
+            slot,
+            missed_until: standing.missed_until.as_micros(),
+            overlapped_until: standing.overlapped_until.as_micros(),
+            failures: standing.failures,
         }
     }
 }
@@ -156,7 +179,7 @@ impl<'a> SlotImage<'a> {
             fire_sequence: 0,
             token: 0,
             finished_secs: 0,
-            policy: 0,
+            definition: 0,
             timing: 0,
             revision: 0,
             created_at: 0,
@@ -167,7 +190,7 @@ impl<'a> SlotImage<'a> {
         }
     }
 
-    pub fn of(record: &JobRecord, policy: u32, timing: u32, entry: &Entry<'a>, trigger: Option<Timestamp>) -> Self {
+    pub fn of(record: &JobRecord, definition: u32, entry: &Entry<'a>, trigger: Option<Timestamp>) -> Self {
         Self {
             marks: record.durable_marks(),
             job: true,
@@ -175,8 +198,8 @@ impl<'a> SlotImage<'a> {
             fire_sequence: record.fire_sequence(),
             token: record.token().0,
             finished_secs: record.finished_secs,
-            policy,
-            timing,
+            definition,
+            timing: 0,
             revision: entry.revision,
             created_at: entry.created_at,
             parameter: entry.parameter,

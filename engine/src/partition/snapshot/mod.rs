@@ -5,8 +5,8 @@
 //! walk has not reached changes, it is kept as it was (copy before write), and what it pointed to is given up only after the
 //! walk. So no step takes longer than its slice, and a change costs one copy of 48 bytes.
 //!
-//! Each chunk is an rkyv archive, little-endian, read in place after validation; a chunk of jobs carries its own tables of the rules
-//! and rhythms that its jobs share. Integrity of the bytes is the storage's business, but a checksum only says that they are as they were
+//! Each chunk is an rkyv archive, little-endian, read in place after validation; a chunk of jobs carries the definitions that its
+//! jobs share, but for names and payloads. Integrity of the bytes is the storage's business, but a checksum only says that they are as they were
 //! written: whatever the reader is given, it makes a partition that can go on, or an error. What it refuses is what the rest of the partition
 //! relies on and would otherwise end the process over, at the read or long after. It does not judge what is merely odd.
 
@@ -22,7 +22,12 @@ pub(super) use walk::SnapshotWalk;
 use std::borrow::Cow;
 
 /// Version of the chunks' contents. The first chunk is the head, which begins with its variant's number and this, in every format.
-const FORMAT: u32 = 1;
+///
+/// - 1: chunks of jobs carry rules and rhythms field by field.
+/// - 2: they carry definitions, in the encoding of [`tickwheel_wire::job`] that the log has too; a chunk of standings.
+const FORMAT: u32 = 2;
+/// The oldest that can be read.
+const FORMAT_MIN: u32 = 1;
 /// Far above any format there will be; a chunk that is no head but begins like one has more there.
 const FORMAT_MAX: u32 = 0xFFFF;
 
@@ -65,7 +70,7 @@ pub enum SnapshotError {
         problem: Cow<'static, str>,
     },
     /// The snapshot is of another version.
-    #[error("the snapshot has format {found}, this version reads {FORMAT}")]
+    #[error("the snapshot has format {found}, this version reads {FORMAT_MIN} to {FORMAT}")]
     Format {
         /// Its version.
         found: u32,

@@ -4,22 +4,23 @@
 //! is judged where it is read. Memory follows the bytes that are there: no length and no count in them reserves anything.
 
 use super::{
-    FORMAT, FORMAT_MAX, SnapshotError,
+    FORMAT, FORMAT_MAX, FORMAT_MIN, SnapshotError,
     image::{
-        ArchivedAttemptImage, ArchivedChunk, ArchivedExecutionImage, ArchivedPolicyImage, ArchivedSlotImage,
-        ArchivedSubmissionImage, ArchivedTimingImage, ArchivedWorkerImage,
+        ArchivedAttemptImage, ArchivedChunk, ArchivedDefinitionImage, ArchivedExecutionImage, ArchivedPolicyImage,
+        ArchivedSlotImage, ArchivedStandingImage, ArchivedSubmissionImage, ArchivedTimingImage, ArchivedWorkerImage,
     },
 };
 use crate::{
     hashing::Map,
     partition::{
-        Counters, Flag, JobRecord, Partition,
+        Counters, Flag, JobRecord, NO_WORKER, Partition,
         arena::Entry,
         execution::{Execution, Volatile},
         idempotency::Submission,
         name_key,
         policy::{Policy, PolicyEntry, Rhythm, Timing},
         recent::{Attempt, Texts},
+        standing::Standing,
     },
     shard::PartitionLimits,
 };
@@ -27,8 +28,10 @@ use rkyv::rancor;
 use std::borrow::Cow;
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, TenantId, Timestamp, Token,
-    event::AttemptEnd,
-    job::{JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    event::{AttemptEnd, AttemptOutcome},
+    job::{
+        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec,
+    },
     limits,
 };
 
@@ -37,8 +40,11 @@ use tickwheel_wire::{
 const COUNT_MAX: u64 = 1 << 63;
 /// Highest fire sequence and token: half of what a record holds, a firing per microsecond for four years.
 const SERIAL_MAX: u64 = 1 << 47;
-/// The index of no worker, in an execution that waits for its next attempt.
-const NO_WORKER: u16 = u16::MAX;
+/// What jobs of a chunk have in common.
+struct Definition {
+    policy: PolicyEntry,
+    timing: Timing,
+}
 
 /// A field that no partition can have.
 struct Fault {
@@ -128,7 +134,7 @@ impl SnapshotReader {
     }
 
     fn judge_head(&self, format: u32, partition: u16) -> Result<(), SnapshotError> {
-        if format != FORMAT {
+        if !(FORMAT_MIN..=FORMAT).contains(&format) {
             return Err(SnapshotError::Format { found: format });
         }
         if partition != self.partition.id.0 {
@@ -144,6 +150,13 @@ impl SnapshotReader {
                 self.counts(sequence.to_native(), counters.map(|counter| counter.to_native()))
             }
             ArchivedChunk::Jobs { policies, timings, slots } => self.jobs(policies, timings, slots),
+            ArchivedChunk::DefinedJobs { definitions, slots } => self.defined_jobs(definitions, slots),
+            ArchivedChunk::Standings { too_late, standings } => {
+                let too_late = too_late.to_native();
+                require(too_late <= COUNT_MAX, "standings.too_late", "leaves no room to count on")?;
+                self.partition.counters.too_late += too_late;
+                standings.iter().try_for_each(|image| self.standing(image))
+            }
             ArchivedChunk::Executions(executions) => executions.iter().try_for_each(|image| self.execution(image)),
             ArchivedChunk::Workers(workers) => workers.iter().try_for_each(|image| self.worker(image)),
             ArchivedChunk::Attempts { dead_letters, attempts } => {
@@ -163,8 +176,9 @@ impl SnapshotReader {
         require(countable, "head.counters", "leave no room to count on")?;
         let [fired, succeeded, failed_attempts, cancelled, dead, skipped, misfired, triggered] = counters;
         self.partition.sequence = sequence;
+        let too_late = 0;
         self.partition.counters =
-            Counters { fired, succeeded, failed_attempts, cancelled, dead, skipped, misfired, triggered };
+            Counters { fired, succeeded, failed_attempts, cancelled, dead, skipped, misfired, triggered, too_late };
         Ok(())
     }
 
@@ -176,10 +190,54 @@ impl SnapshotReader {
     ) -> Result<(), Fault> {
         let policies: Vec<PolicyEntry> = policies.iter().map(policy_entry).collect::<Result<_, _>>()?;
         let timings: Vec<Timing> = timings.iter().map(timing).collect::<Result<_, _>>()?;
-        slots.iter().try_for_each(|image| self.slot(image, &policies, &timings))
+        slots.iter().try_for_each(|image| {
+            self.slot(image, || {
+                let policy = policies.get(image.definition.to_native() as usize);
+                let policy = policy.ok_or(Fault::new("jobs.policy", "is not in the chunk"))?.clone();
+                let timing = timings.get(image.timing.to_native() as usize);
+                let timing = timing.ok_or(Fault::new("jobs.timing", "is not in the chunk"))?.clone();
+                Ok(Definition { policy, timing })
+            })
+        })
     }
 
-    fn slot(&mut self, image: &ArchivedSlotImage, policies: &[PolicyEntry], timings: &[Timing]) -> Result<(), Fault> {
+    fn defined_jobs(&mut self, images: &[ArchivedDefinitionImage], slots: &[ArchivedSlotImage]) -> Result<(), Fault> {
+        let specs: Vec<JobSpec<'_>> = images.iter().map(definition).collect::<Result<_, _>>()?;
+        let tenants = images.iter().map(|image| TenantId(image.tenant.to_native()));
+        let definitions: Vec<_> =
+            specs.iter().zip(tenants).map(|(spec, tenant)| Definition::of(tenant, spec)).collect();
+        slots.iter().try_for_each(|image| {
+            self.slot(image, || {
+                let index = image.definition.to_native() as usize;
+                let Definition { policy, timing } =
+                    definitions.get(index).ok_or(Fault::new("jobs.definition", "is not in the chunk"))?;
+                let timing = match policy.policy.hashed {
+                    // What the job's name decides differs from job to job.
+                    Some(_) => Timing::of(&JobSpec { name: &image.name, ..specs[index] }, Timestamp::EPOCH).0,
+                    None => timing.clone(),
+                };
+                Ok(Definition { policy: policy.clone(), timing })
+            })
+        })
+    }
+
+    fn standing(&mut self, image: &ArchivedStandingImage) -> Result<(), Fault> {
+        let slot = image.slot.to_native();
+        require(slot < self.slot_count, "standings.slot", "lies beyond the table")?;
+        let standing = Standing {
+            missed_until: Timestamp::from_micros(image.missed_until.to_native()),
+            overlapped_until: Timestamp::from_micros(image.overlapped_until.to_native()),
+            failures: image.failures.to_native(),
+        };
+        self.partition.standings.set(slot, standing);
+        Ok(())
+    }
+
+    fn slot(
+        &mut self,
+        image: &ArchivedSlotImage,
+        definition: impl FnOnce() -> Result<Definition, Fault>,
+    ) -> Result<(), Fault> {
         let slot = self.partition.table.slot_count();
         require(slot < self.slot_count, "jobs.slots", "go beyond the number that the head names")?;
         let mut record = JobRecord::default();
@@ -189,24 +247,23 @@ impl SnapshotReader {
             self.partition.table.restore(record);
             return Ok(());
         }
-        let policy = policies.get(image.policy.to_native() as usize);
-        let policy = policy.ok_or(Fault::new("jobs.policy", "is not in the chunk"))?;
-        let timing = timings.get(image.timing.to_native() as usize);
-        let timing = timing.ok_or(Fault::new("jobs.timing", "is not in the chunk"))?;
+        let Definition { policy, timing } = definition()?;
+        record.set(Flag::RULED, policy.policy.is_ruled(&timing));
+        let tenant = policy.policy.tenant;
         let trigger = image.trigger.as_ref().map(|trigger| Timestamp::from_micros(trigger.to_native()));
         require(trigger.is_some() == record.is(Flag::TRIGGERED), "jobs.trigger", "contradicts the marks")?;
-        let entry = self.entry(slot, image, policy.policy.tenant)?;
+        let entry = self.entry(slot, image, tenant)?;
         self.progress(slot, image, &mut record)?;
         let partition = &mut self.partition;
-        record.policy = partition.policies.acquire(policy.clone());
-        record.schedule = partition.rhythms.acquire(Rhythm::new(timing.clone()));
+        record.policy = partition.policies.acquire(policy);
+        record.schedule = partition.rhythms.acquire(Rhythm::new(timing));
         record.data = partition.arena.insert(&entry);
         partition.table.restore(record);
         if let Some(trigger) = trigger {
             partition.triggers.insert(slot, trigger);
         }
         let (table, arena, policies) = (&partition.table, &partition.arena, &partition.policies);
-        partition.names.insert(name_key(policy.policy.tenant, entry.name), slot, |slot| {
+        partition.names.insert(name_key(tenant, entry.name), slot, |slot| {
             let record = table.record(slot);
             name_key(policies.value(record.policy).policy.tenant, arena.entry(record.data).name)
         });
@@ -300,7 +357,11 @@ impl SnapshotReader {
         let generation = image.generation.to_native();
         require(generation <= JobId::GENERATION_MAX, "attempts.generation", "is out of range")?;
         require(end.slot < self.slot_count, "attempts.slot", "lies beyond the table")?;
-        require(self.partition.workers.get(end.worker).is_some(), "attempts.worker", "is not known")?;
+        let is_known = match end.outcome {
+            AttemptOutcome::TooLate => end.worker == NO_WORKER,
+            _ => self.partition.workers.get(end.worker).is_some(),
+        };
+        require(is_known, "attempts.worker", "is not known")?;
         let texts = Texts { error: &image.error, output: &image.output, tenant: &image.tenant, name: &image.name };
         require(texts.error.len() <= limits::OUTPUT_BYTES_MAX, "attempts.error", "is too long")?;
         require(texts.output.len() <= limits::OUTPUT_BYTES_MAX, "attempts.output", "is too long")?;
@@ -355,8 +416,13 @@ fn policy_entry(image: &ArchivedPolicyImage) -> Result<PolicyEntry, Fault> {
         },
         start_to_close_ms: image.start_to_close_ms.to_native(),
         heartbeat_ms: image.heartbeat_ms.to_native(),
-        misfire: Misfire::from_number(image.misfire).ok_or(Fault::new("policies.misfire", UNKNOWN))?,
-        overlap: Overlap::from_number(image.overlap).ok_or(Fault::new("policies.overlap", UNKNOWN))?,
+        non_retryable: "".into(),
+        rules: FiringRules {
+            misfire: Misfire::from_number(image.misfire).ok_or(Fault::new("policies.misfire", UNKNOWN))?,
+            overlap: Overlap::from_number(image.overlap).ok_or(Fault::new("policies.overlap", UNKNOWN))?,
+            ..FiringRules::default()
+        },
+        hashed: None,
     };
     let schedule = ScheduleSpec::Once { at: Timestamp::EPOCH };
     let spec = JobSpec::new(&policy.tenant_name, "any", &policy.handler, schedule);
@@ -367,7 +433,9 @@ fn policy_entry(image: &ArchivedPolicyImage) -> Result<PolicyEntry, Fault> {
 fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
     let (timing, schedule) = match image {
         ArchivedTimingImage::Cron { expression, zone } => {
-            let timing = Timing::Cron { expression: (&**expression).into(), zone: (&**zone).into() };
+            let (gap, overlap) = (DstGap::Vixie, DstOverlap::Vixie);
+            let (text, zone_name) = ((&**expression).into(), (&**zone).into());
+            let timing = Timing::Cron { expression: text, zone: zone_name, gap, overlap };
             (timing, ScheduleSpec::Cron { expression, zone })
         }
         ArchivedTimingImage::Every { every_us } => {
@@ -380,12 +448,27 @@ fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
     Ok(timing)
 }
 
+impl Definition {
+    fn of(tenant: TenantId, spec: &JobSpec<'_>) -> Self {
+        let policy = PolicyEntry { policy: Policy::of(tenant, spec), pool: None };
+        Self { policy, timing: Timing::of(spec, Timestamp::EPOCH).0 }
+    }
+}
+
+fn definition(image: &ArchivedDefinitionImage) -> Result<JobSpec<'_>, Fault> {
+    let spec = JobSpec::decode(&image.spec)
+        .map_err(|error| Fault { field: "definitions.spec", problem: format!("cannot be read: {error}").into() })?;
+    validate(&spec)?;
+    Ok(spec)
+}
+
 /// Judges a definition as its submission was judged.
 fn validate(spec: &JobSpec<'_>) -> Result<(), Fault> {
     spec.validate(limits::PAYLOAD_BYTES_MAX).map_err(|error| {
         let field = match error {
             JobSpecError::Length { field, .. } | JobSpecError::Range { field, .. } => field,
             JobSpecError::ControlCharacter(field) | JobSpecError::Missing(field) => field,
+            JobSpecError::Contradiction { field, .. } => field,
             _ => "definition",
         };
         Fault { field, problem: format!("is refused: {error}").into() }

@@ -2,7 +2,9 @@
 
 use super::{
     FORMAT, SnapshotStep,
-    image::{AttemptImage, Chunk, ExecutionImage, PolicyImage, SlotImage, SubmissionImage, TimingImage, WorkerImage},
+    image::{
+        AttemptImage, Chunk, DefinitionImage, ExecutionImage, SlotImage, StandingImage, SubmissionImage, WorkerImage,
+    },
 };
 use crate::{
     hashing::Map,
@@ -10,7 +12,10 @@ use crate::{
 };
 use rkyv::{api::high::to_bytes_in, rancor};
 use std::collections::{BTreeMap, VecDeque};
-use tickwheel_wire::Timestamp;
+use tickwheel_wire::{
+    Timestamp,
+    job::{JobSpec, ScheduleSpec},
+};
 
 /// Slots that one chunk of jobs covers at most.
 const SLOTS_PER_CHUNK: u32 = 8_192;
@@ -20,6 +25,8 @@ const CHUNK_DATA_BYTES: usize = 128 << 10;
 const ENTRIES_PER_CHUNK: usize = 8_192;
 /// Attempts in a chunk; each may carry 4 KiB of output.
 const ATTEMPTS_PER_CHUNK: usize = 192;
+/// Stands for a job's name in a definition that several share.
+const ANY_NAME: &str = "-";
 /// What one step gives up of what was retired during the walk.
 const RETIRED_PER_STEP: usize = 4_096;
 
@@ -86,6 +93,13 @@ impl Partition {
         }
         let submissions = self.idempotency.iter().map(|(key, submission)| SubmissionImage::of(*key, submission));
         chunks(&mut small, submissions, ENTRIES_PER_CHUNK, Chunk::Submissions);
+        let mut standings = self.standings.iter().map(|(slot, standing)| StandingImage::of(slot, standing)).peekable();
+        let mut too_late = self.counters.too_late;
+        while too_late > 0 || standings.peek().is_some() {
+            let standings = standings.by_ref().take(ENTRIES_PER_CHUNK).collect();
+            let chunk = Chunk::Standings { too_late: std::mem::take(&mut too_late), standings };
+            small.push_back(archive(&chunk, Vec::new()));
+        }
         let digest = self.digest_of_rest(&mut Vec::new());
         let (kept, triggers) = (Map::default(), self.triggers.clone());
         let walk = SnapshotWalk { sequence, slot_count, cursor: 0, kept, triggers, retired: Vec::new(), small, digest };
@@ -130,8 +144,8 @@ impl Partition {
 
     /// The next slice of the job table.
     fn walk_jobs(&self, walk: &mut SnapshotWalk) -> Chunk<'_> {
-        let (mut policies, mut timings, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut policy_places, mut timing_places) = (Map::default(), Map::default());
+        let (mut definitions, mut slots) = (Vec::new(), Vec::new());
+        let mut places = Map::default();
         let (mut buffer, mut data_bytes) = (Vec::new(), 0);
         let end = walk.slot_count.min(walk.cursor + SLOTS_PER_CHUNK);
         while walk.cursor < end && data_bytes < CHUNK_DATA_BYTES {
@@ -144,26 +158,29 @@ impl Partition {
                 slots.push(SlotImage::free(&record));
                 continue;
             }
-            let policy = place(&mut policy_places, record.policy, &mut policies, || {
-                PolicyImage::of(&self.policies.value(record.policy).policy)
-            });
-            let timing = place(&mut timing_places, record.schedule, &mut timings, || {
-                TimingImage::of(&self.rhythms.value(record.schedule).timing)
+            let definition = *places.entry((record.policy, record.schedule)).or_insert_with(|| {
+                definitions.push(self.definition_image(&record));
+                u32::try_from(definitions.len() - 1).expect("a chunk has few slots")
             });
             let entry = self.arena.entry(record.data);
             data_bytes += entry.name.len() + entry.payload.len() + size_of::<SlotImage>();
-            slots.push(SlotImage::of(&record, policy, timing, &entry, trigger));
+            slots.push(SlotImage::of(&record, definition, &entry, trigger));
         }
-        Chunk::Jobs { policies, timings, slots }
+        Chunk::DefinedJobs { definitions, slots }
     }
-}
 
-/// The number of an interned value within a chunk.
-fn place<T>(places: &mut Map<u32, u32>, index: u32, images: &mut Vec<T>, image: impl FnOnce() -> T) -> u32 {
-    *places.entry(index).or_insert_with(|| {
-        images.push(image());
-        u32::try_from(images.len() - 1).expect("a chunk has few slots")
-    })
+    /// What the job with this record shares with others.
+    fn definition_image(&self, record: &JobRecord) -> DefinitionImage {
+        let spec = self.spec_of(record);
+        let schedule = match spec.schedule {
+            ScheduleSpec::Interval { every_us, .. } => ScheduleSpec::Interval { every_us, anchor: Timestamp::EPOCH },
+            ScheduleSpec::Once { .. } => ScheduleSpec::Once { at: Timestamp::EPOCH },
+            other => other,
+        };
+        let mut bytes = Vec::new();
+        JobSpec { name: ANY_NAME, payload: &[], paused: false, schedule, ..spec }.encode(&mut bytes);
+        DefinitionImage { tenant: self.policy(record).tenant.0, spec: bytes }
+    }
 }
 
 fn chunks<'a, T>(

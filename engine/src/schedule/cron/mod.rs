@@ -33,10 +33,14 @@ pub use error::{CronError, FieldProblem};
 pub use field::CronField;
 pub use hashed::settle_hashed;
 
-use super::zone::{Period, Zone};
+use super::zone::{Period, Zone, Zones};
 use pattern::Pattern;
 use syntax::Parsed;
-use tickwheel_wire::{Timestamp, planted::Mistake};
+use tickwheel_wire::{
+    Timestamp,
+    job::{DstGap, DstOverlap, FiringRules},
+    planted::Mistake,
+};
 
 /// 9999-12-30T22:00:00Z, the last second that jiff can show in every zone.
 const LAST_FIRE_S: i64 = 253_402_207_200;
@@ -75,6 +79,24 @@ pub struct CronOptions {
     pub overlap: Option<OverlapPolicy>,
 }
 
+impl CronOptions {
+    /// Those of a definition; what its name decides is settled in the expression.
+    pub const fn of(gap: DstGap, overlap: DstOverlap) -> Self {
+        let gap = match gap {
+            DstGap::Vixie => None,
+            DstGap::Skip => Some(GapPolicy::Skip),
+            DstGap::FireAfter => Some(GapPolicy::FireAfter),
+        };
+        let overlap = match overlap {
+            DstOverlap::Vixie => None,
+            DstOverlap::First => Some(OverlapPolicy::First),
+            DstOverlap::Second => Some(OverlapPolicy::Second),
+            DstOverlap::Both => Some(OverlapPolicy::Both),
+        };
+        Self { hash: None, gap, overlap }
+    }
+}
+
 /// A compiled cron expression in a zone.
 ///
 /// Equal when the times are, however they were written: `@daily` equals `0 0 * * *`.
@@ -109,6 +131,21 @@ impl Cron {
         };
         let (gap, overlap) = (options.gap.unwrap_or(gap), options.overlap.unwrap_or(overlap));
         Ok(Self { pattern, zone, gap, overlap })
+    }
+
+    /// Compiles the expression of a job, as its rules and the hash of its name have it.
+    ///
+    /// # Errors
+    /// As [`Cron::with_options`], and when the zone is unknown.
+    pub fn of_job(
+        expression: &str,
+        zone_name: &str,
+        rules: &FiringRules,
+        hash: u64,
+        zones: &mut Zones,
+    ) -> Result<Self, CronError> {
+        let options = CronOptions { hash: Some(hash), ..CronOptions::of(rules.dst_gap, rules.dst_overlap) };
+        Self::with_options(expression, zones.get(zone_name)?, options)
     }
 
     /// The zone whose wall clock counts.

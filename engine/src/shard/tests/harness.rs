@@ -395,6 +395,7 @@ impl World {
             sum.skipped += counters.skipped;
             sum.misfired += counters.misfired;
             sum.triggered += counters.triggered;
+            sum.too_late += counters.too_late;
         }
         sum
     }

@@ -4,4 +4,6 @@ mod claims;
 mod harness;
 mod model;
 mod properties;
+mod ruled_model;
+mod rules;
 mod siblings;

@@ -1,13 +1,14 @@
 //! A plain, slow model of what a shard does with jobs: one worker with slots for all, no wheel, no queues, no events. At each step every
 //! job is looked at. Written from the rules, not from the code.
 
+use super::ruled_model::{Waiting, firing_after};
 use crate::schedule::Cron;
 use std::{cell::RefCell, collections::BTreeMap};
-use tickwheel_wire::{JobId, frame::request::ExecutionState};
+use tickwheel_wire::{JobId, frame::request::ExecutionState, job::FiringRules};
 
 pub const SECOND: u64 = 1_000_000;
 const REATTACH: u64 = 5 * SECOND;
-const GRACE: u64 = 30 * SECOND;
+pub const GRACE: u64 = 30 * SECOND;
 const DAY: u64 = 86_400 * SECOND;
 /// Of the firings of a cron job that are missed at once, a week of minutes is counted.
 const CRON_MISSED_MAX: u64 = 7 * 24 * 60;
@@ -15,18 +16,31 @@ const CRON_MISSED_MAX: u64 = 7 * 24 * 60;
 /// When a job fires; times in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    Every { every: u64, anchor: u64 },
-    Once { at: u64 },
-    Cron { expression: &'static str, zone: &'static str },
+    Every {
+        every: u64,
+        anchor: u64,
+    },
+    Once {
+        at: u64,
+    },
+    Cron {
+        expression: &'static str,
+        zone: &'static str,
+    },
+    /// Counted from the submission, and then from the end of each execution.
+    Delay {
+        delay: u64,
+    },
 }
 
 impl When {
     /// The first firing after `time`, by counting up from the anchor, or by trying every minute.
-    fn first_after(self, time: u64) -> Option<u64> {
+    pub fn first_after(self, time: u64) -> Option<u64> {
         match self {
             Self::Once { at } => Some(at),
+            Self::Delay { delay } => Some(time + delay),
             Self::Every { every, anchor } => {
-                let mut fire = anchor;
+                let mut fire = anchor.max(anchor + time.saturating_sub(anchor) / every * every);
                 while fire <= time {
                     fire += every;
                 }
@@ -36,7 +50,7 @@ impl When {
         }
     }
 
-    const fn is_cron(self) -> bool {
+    pub const fn is_cron(self) -> bool {
         matches!(self, Self::Cron { .. })
     }
 }
@@ -72,6 +86,7 @@ pub struct Definition {
     pub paused: bool,
     pub attempts_max: u16,
     pub timeout: u64,
+    pub rules: FiringRules,
 }
 
 #[derive(Clone, Debug)]
@@ -80,8 +95,10 @@ pub struct InFlight {
     pub scheduled: u64,
     pub running: bool,
     pub retry_at: u64,
-    deadline: u64,
-    cancelling: bool,
+    pub deadline: u64,
+    pub cancelling: bool,
+    /// When its newest attempt was given out.
+    pub dispatched: u64,
     claimed: bool,
 }
 
@@ -97,6 +114,7 @@ pub struct Job {
     pub token: u64,
     pub flight: Option<InFlight>,
     pub last: ExecutionState,
+    pub waiting: Waiting,
     finished: Option<u64>,
     reported: bool,
 }
@@ -139,6 +157,7 @@ pub enum Ending {
     TimedOut,
     Lost,
     Undelivered,
+    Terminated,
 }
 
 /// What a request should be answered.
@@ -148,6 +167,7 @@ pub enum Expected {
     AlreadyExists,
     RevisionConflict,
     IdempotencyConflict,
+    NeverFires,
     UnknownJob,
     OverlapSkipped,
     UnknownExecution,
@@ -171,6 +191,14 @@ pub struct CronFates {
 }
 
 impl CronFates {
+    fn note(&mut self, when: When, on_time: bool, missed: u64) {
+        if let When::Cron { expression, zone } = when {
+            *self.fired.entry((expression, zone)).or_default() += 1;
+            self.on_time += u64::from(on_time);
+            self.misfired += missed;
+        }
+    }
+
     pub fn add(&mut self, more: &Self) {
         for (schedule, count) in &more.fired {
             *self.fired.entry(*schedule).or_default() += count;
@@ -197,9 +225,12 @@ pub struct Model {
     pub dead: u64,
     pub skipped: u64,
     pub misfired: u64,
+    pub too_late: u64,
     /// By name and key: the submission, the answer, and until when it holds.
     pub keys: BTreeMap<(String, u8), (Definition, JobId, u64, u64)>,
     pub cron: CronFates,
+    /// How often each rule made a difference.
+    pub ruled: BTreeMap<&'static str, u64>,
 }
 
 impl Model {
@@ -216,8 +247,10 @@ impl Model {
             dead: 0,
             skipped: 0,
             misfired: 0,
+            too_late: 0,
             keys: BTreeMap::new(),
             cron: CronFates::default(),
+            ruled: BTreeMap::new(),
         }
     }
 
@@ -237,6 +270,7 @@ impl Model {
         match (upsert, found) {
             (false, 1..) => Expected::AlreadyExists,
             (true, found) if revision != 0 && revision != found => Expected::RevisionConflict,
+            _ if firing_after(definition.when, &definition.rules, 0, self.time).is_none() => Expected::NeverFires,
             _ => Expected::Ok,
         }
     }
@@ -252,7 +286,6 @@ impl Model {
             assert_eq!(*first, id);
             return *revision;
         }
-        let next = definition.when.first_after(self.time);
         let job = self.jobs.entry(name.to_owned()).or_insert_with(|| Job {
             id,
             definition: definition.clone(),
@@ -264,6 +297,7 @@ impl Model {
             token: 0,
             flight: None,
             last: ExecutionState::None,
+            waiting: Waiting::default(),
             finished: None,
             reported: false,
         });
@@ -275,7 +309,8 @@ impl Model {
         }
         job.definition = definition.clone();
         job.revision += 1;
-        (job.paused, job.next, job.finished) = (definition.paused, next, None);
+        (job.paused, job.finished) = (definition.paused, None);
+        job.start_ruled(self.time);
         let revision = job.revision;
         if let Some(key) = key {
             self.keys.insert((name.to_owned(), key), (definition.clone(), id, revision, self.time + DAY));
@@ -293,9 +328,12 @@ impl Model {
         let time = self.time;
         let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
         let missed = job.paused && job.next.is_some_and(|next| next <= time);
+        if job.paused {
+            job.waiting = Waiting::default();
+        }
         job.paused = false;
         if missed && !matches!(job.definition.when, When::Once { .. }) {
-            job.next = job.definition.when.first_after(time);
+            job.next = job.firing_after(time);
             self.cron.resumed += u64::from(job.definition.when.is_cron());
         }
         Expected::Ok
@@ -304,7 +342,7 @@ impl Model {
     pub fn trigger(&mut self, name: &str) -> Expected {
         let time = self.time;
         let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
-        if job.flight.is_some() || job.trigger.is_some() {
+        if (job.flight.is_some() && job.refuses_triggers()) || job.trigger.is_some() {
             return Expected::OverlapSkipped;
         }
         job.trigger = Some(time);
@@ -326,17 +364,27 @@ impl Model {
                 flight.deadline = flight.deadline.min(time + GRACE);
                 return Expected::Ok;
             }
-            Some(_) => job.flight = None,
+            Some(_) => {
+                job.flight = None;
+                job.end_ruled(time, None);
+            }
             None => {
                 let due = !job.paused && job.next.is_some_and(|next| next <= time);
                 if job.sequence + 1 != sequence || !(due || job.trigger.is_some()) {
                     return Expected::UnknownExecution;
                 }
+                if due && job.is_ruled() {
+                    self.cancel_due(name);
+                    let job = self.jobs.get_mut(name).unwrap();
+                    job.last = ExecutionState::Cancelled;
+                    self.cancelled += 1;
+                    return Expected::Ok;
+                }
                 job.sequence += 1;
                 if due {
                     job.next = match job.definition.when {
                         When::Every { .. } | When::Cron { .. } => job.definition.when.first_after(time),
-                        When::Once { .. } => None,
+                        When::Once { .. } | When::Delay { .. } => None,
                     };
                     self.cron.cancelled += u64::from(job.definition.when.is_cron());
                 } else {
@@ -362,19 +410,26 @@ impl Model {
         if job.reported && token == newest_ended { None } else { Some(false) }
     }
 
-    fn end(&mut self, name: &str, ending: Ending) {
+    pub fn note(&mut self, fate: &'static str, count: u64) {
+        *self.ruled.entry(fate).or_default() += count;
+    }
+
+    pub fn end(&mut self, name: &str, ending: Ending) {
         let time = self.time;
         let job = self.jobs.get_mut(name).unwrap();
         let flight = job.flight.as_mut().unwrap();
-        job.reported = !matches!(ending, Ending::Lost | Ending::Undelivered) && !(ending == Ending::TimedOut);
+        let by_server = [Ending::Lost, Ending::Undelivered, Ending::TimedOut, Ending::Terminated];
+        job.reported = !by_server.contains(&ending);
         if ending == Ending::Success {
             self.succeeded += 1;
             job.last = ExecutionState::Succeeded;
             job.flight = None;
-        } else if flight.cancelling || ending == Ending::CancelledByWorker {
+            job.end_ruled(time, Some(false));
+        } else if flight.cancelling || matches!(ending, Ending::CancelledByWorker | Ending::Terminated) {
             self.cancelled += 1;
             job.last = ExecutionState::Cancelled;
             job.flight = None;
+            job.end_ruled(time, None);
         } else if ending == Ending::Undelivered {
             (flight.running, flight.retry_at) = (false, time);
             flight.attempt -= 1;
@@ -388,6 +443,10 @@ impl Model {
                     _ => ExecutionState::Failed,
                 };
                 job.flight = None;
+                let was_paused = job.paused;
+                job.end_ruled(time, Some(true));
+                let is_paused_now = job.paused && !was_paused;
+                self.note("job paused by failures", is_paused_now.into());
             } else {
                 let delay = SECOND << (flight.attempt - 1);
                 (flight.running, flight.retry_at) = (false, time + delay);
@@ -435,6 +494,7 @@ impl Model {
     pub fn settle(&mut self) {
         let names: Vec<String> = self.jobs.keys().cloned().collect();
         for name in &names {
+            self.supersede(name);
             self.skip(name);
             let overdue =
                 self.jobs[name].flight.as_ref().is_some_and(|flight| flight.running && flight.deadline <= self.time);
@@ -449,7 +509,9 @@ impl Model {
             self.worker = Worker::Unknown;
         }
         for name in &names {
+            self.drop_late(name);
             self.dispatch(name);
+            self.skip(name);
         }
         for name in &names {
             self.finish(name);
@@ -462,6 +524,9 @@ impl Model {
             return;
         }
         let Some(due) = job.next.filter(|next| *next <= self.time) else { return };
+        if job.is_ruled() {
+            return self.skip_ruled(name);
+        }
         job.next = following(job.definition.when, due);
         let skipped = 1 + job.pass_over(self.time);
         self.skipped += skipped;
@@ -496,17 +561,27 @@ impl Model {
             }
             flight.attempt += 1;
             (flight.running, flight.claimed, flight.deadline) = (true, true, deadline);
+            flight.dispatched = time;
         } else {
+            let is_trigger = job.paused || job.next.is_none_or(|next| next > time);
             let scheduled = match (job.next.filter(|next| !job.paused && *next <= time), job.trigger) {
+                (Some(_), _) if job.is_ruled() => {
+                    let before = job.waiting;
+                    let (scheduled, skipped, missed) = job.begin_ruled(time);
+                    self.skipped += skipped;
+                    self.misfired += missed;
+                    self.cron.note(job.definition.when, scheduled == time, missed);
+                    let fates = job.fates(scheduled, before);
+                    for (fate, is_met) in fates {
+                        *self.ruled.entry(fate).or_default() += u64::from(is_met);
+                    }
+                    scheduled
+                }
                 (Some(next), _) => {
                     job.next = following(job.definition.when, next);
                     let missed = job.pass_over(time);
                     self.misfired += missed;
-                    if let When::Cron { expression, zone } = job.definition.when {
-                        *self.cron.fired.entry((expression, zone)).or_default() += 1;
-                        self.cron.on_time += u64::from(next == time);
-                        self.cron.misfired += missed;
-                    }
+                    self.cron.note(job.definition.when, next == time, missed);
                     next
                 }
                 (None, Some(asked)) => {
@@ -517,6 +592,9 @@ impl Model {
             };
             job.sequence += 1;
             self.fired += 1;
+            if job.is_ruled() && is_trigger {
+                job.next = job.next_after_trigger();
+            }
             job.flight = Some(InFlight {
                 attempt: 1,
                 scheduled,
@@ -524,6 +602,7 @@ impl Model {
                 retry_at: 0,
                 deadline,
                 cancelling: false,
+                dispatched: time,
                 claimed: true,
             });
         }
@@ -555,7 +634,7 @@ impl Model {
 fn following(when: When, fire: u64) -> Option<u64> {
     match when {
         When::Every { every, .. } => Some(fire + every),
-        When::Once { .. } => None,
+        When::Once { .. } | When::Delay { .. } => None,
         When::Cron { expression, zone } => Some(first_cron_after(expression, zone, fire)),
     }
 }

@@ -23,7 +23,7 @@ use tickwheel_wire::{
         request::{ExecutionState, JobByName, JobVerb, JobView, SubmitMode},
         work::{Outcome, Verdict},
     },
-    job::{JobSpec, RetryPolicy, ScheduleSpec},
+    job::{FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
     partition_of,
 };
 
@@ -49,10 +49,21 @@ const EXPRESSIONS: [&str; 7] = [
 ];
 const ZONES: [&str; 3] = ["UTC", "Europe/Berlin", "Asia/Kolkata"];
 
+/// Rules, whose times are in minutes from the submission.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    firing: FiringRules,
+    starts: Option<u64>,
+    ends: Option<u64>,
+}
+
+const PLAIN: Rules = Rules { firing: FiringRules::PLAIN, starts: None, ends: None };
+
 #[derive(Clone, Copy, Debug)]
 enum Rhythm {
     Every,
     Once,
+    Delay,
     Cron { expression: &'static str, zone: &'static str },
 }
 
@@ -68,6 +79,7 @@ enum Step {
         key: Option<u8>,
         paused: bool,
         attempts_max: u16,
+        rules: Rules,
     },
     Command {
         name: u8,
@@ -107,9 +119,55 @@ fn rhythm() -> impl Strategy<Value = Rhythm> {
     prop_oneof![
         2 => Just(Rhythm::Every),
         2 => Just(Rhythm::Once),
+        1 => Just(Rhythm::Delay),
         2 => Just(popular),
         4 => (select(&EXPRESSIONS), select(&ZONES)).prop_map(|(expression, zone)| Rhythm::Cron { expression, zone }),
     ]
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let some = |values: &'static [u32]| prop_oneof![3 => Just(0), 2 => prop::sample::select(values)];
+    let misfire = (prop::sample::select(Misfire::ALL), 1..5_u32, some(&[1_000, 30_000, 600_000]));
+    let overlap = (prop::sample::select(Overlap::ALL), 1..5_u32);
+    let window = (proptest::option::weighted(0.2, 0..20_u64), proptest::option::weighted(0.2, 20..300_u64));
+    (misfire, overlap, some(&[500, 5_000, 90_000]), some(&[1, 2, 3]), some(&[1, 2, 5]), some(&[700, 20_000]), window)
+        .prop_map(|(misfire, overlap, schedule_to_start_ms, failures, executions_max, jitter_ms, window)| Rules {
+            firing: FiringRules {
+                misfire: misfire.0,
+                misfire_max: misfire.1,
+                misfire_grace_ms: misfire.2,
+                overlap: overlap.0,
+                overlap_max: overlap.1,
+                schedule_to_start_ms,
+                pause_after_failures: u16::try_from(failures).unwrap(),
+                executions_max,
+                jitter_ms,
+                ..FiringRules::default()
+            },
+            starts: window.0,
+            ends: window.1,
+        })
+}
+
+/// Without what contradicts itself or the rhythm.
+fn fit(rules: Rules, rhythm: Rhythm) -> Rules {
+    let Rules { mut firing, mut starts, mut ends } = rules;
+    if firing.misfire != Misfire::FireAll {
+        firing.misfire_max = FiringRules::default().misfire_max;
+    }
+    if firing.overlap != Overlap::BufferAll {
+        firing.overlap_max = FiringRules::default().overlap_max;
+    }
+    match rhythm {
+        Rhythm::Once => (firing.executions_max, starts, ends) = (0, None, None),
+        Rhythm::Delay => (firing.overlap, firing.overlap_max) = (Overlap::Skip, FiringRules::default().overlap_max),
+        _ => {}
+    }
+    // Of more firings than are looked at one by one, about the newest are kept: exactly so only where they are evenly spread.
+    if matches!(rhythm, Rhythm::Every) && (firing.misfire == Misfire::FireAll || firing.overlap != Overlap::Skip) {
+        firing.jitter_ms = 0;
+    }
+    Rules { firing, starts, ends }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -123,8 +181,9 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::option::weighted(0.3, 0..3_u8),
         proptest::bool::weighted(0.2),
         1..4_u16,
+        prop_oneof![1 => Just(PLAIN), 2 => rules()],
     )
-        .prop_map(|(name, rhythm, value, upsert, revision, key, paused, attempts_max)| Step::Submit {
+        .prop_map(|(name, rhythm, value, upsert, revision, key, paused, attempts_max, rules)| Step::Submit {
             name,
             rhythm,
             value,
@@ -133,6 +192,7 @@ fn step() -> impl Strategy<Value = Step> {
             key,
             paused,
             attempts_max,
+            rules: fit(rules, rhythm),
         });
     let verb = prop_oneof![
         2 => Just(JobVerb::Pause), 3 => Just(JobVerb::Resume), 3 => Just(JobVerb::Trigger), 1 => Just(JobVerb::Delete)
@@ -219,8 +279,8 @@ impl History {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Submit { name, rhythm, value, upsert, revision, key, paused, attempts_max } => {
-                let (definition, schedule) = self.define(rhythm, value, paused, attempts_max);
+            Step::Submit { name, rhythm, value, upsert, revision, key, paused, attempts_max, rules } => {
+                let (definition, schedule) = self.define(rhythm, value, paused, attempts_max, rules);
                 self.submit(NAMES[usize::from(name)], &definition, schedule, upsert, revision, key);
             }
             Step::Command { name, verb } => self.command(NAMES[usize::from(name)], verb),
@@ -265,6 +325,7 @@ impl History {
         value: u64,
         paused: bool,
         attempts_max: u16,
+        rules: Rules,
     ) -> (Definition, ScheduleSpec<'static>) {
         let (when, schedule, timeout) = match rhythm {
             Rhythm::Every => {
@@ -276,12 +337,22 @@ impl History {
                 let at = self.model.time + value * SECOND - 5 * SECOND;
                 (When::Once { at }, ScheduleSpec::Once { at: Timestamp::from_micros(at) }, value * 2 * SECOND)
             }
+            Rhythm::Delay => {
+                let delay = value * SECOND;
+                (When::Delay { delay }, ScheduleSpec::FixedDelay { delay_us: delay }, value * 2 * SECOND)
+            }
             // Long enough that the next firings come while the execution runs.
             Rhythm::Cron { expression, zone } => {
                 (When::Cron { expression, zone }, ScheduleSpec::Cron { expression, zone }, value * 20 * SECOND)
             }
         };
-        (Definition { when, paused, attempts_max, timeout }, schedule)
+        let in_minutes = |minutes: u64| Timestamp::from_micros(self.model.time + minutes * MINUTE);
+        let rules = FiringRules {
+            starts_at: rules.starts.map_or(Timestamp::EPOCH, in_minutes),
+            ends_at: rules.ends.map_or(Timestamp::MAX, in_minutes),
+            ..rules.firing
+        };
+        (Definition { when, paused, attempts_max, timeout, rules }, schedule)
     }
 
     fn submit(
@@ -293,10 +364,10 @@ impl History {
         revision: u64,
         key: Option<u8>,
     ) {
-        let Definition { paused, attempts_max, timeout, .. } = *definition;
+        let Definition { paused, attempts_max, timeout, rules, .. } = *definition;
         let retry = RetryPolicy { attempts_max, jitter_percent: 0, ..RetryPolicy::default() };
         let start_to_close_ms = u32::try_from(timeout / 1_000).unwrap();
-        let spec = JobSpec { paused, retry, start_to_close_ms, ..JobSpec::new("acme", name, "run", schedule) };
+        let spec = JobSpec { paused, retry, start_to_close_ms, rules, ..JobSpec::new("acme", name, "run", schedule) };
         let mode = if upsert { SubmitMode::Upsert } else { SubmitMode::Create };
         let expected = self.model.submit(name, definition, upsert, revision, key);
         let answer = self.world.submit_as(&spec, mode, revision, key.as_slice());
@@ -402,7 +473,10 @@ impl History {
             [counters.fired, counters.succeeded, counters.failed_attempts, counters.cancelled, counters.dead],
             [expected.fired, expected.succeeded, expected.failed, expected.cancelled, expected.dead]
         );
-        assert_eq!([counters.skipped, counters.misfired], [expected.skipped, expected.misfired]);
+        assert_eq!(
+            [counters.skipped, counters.misfired, counters.too_late],
+            [expected.skipped, expected.misfired, expected.too_late]
+        );
         for name in NAMES {
             let shown = self.shown(name);
             assert_eq!(shown, self.model.jobs.get(name).map(expected_view), "{name}");
@@ -467,6 +541,7 @@ fn expected_of(code: RefusalCode) -> Expected {
         RefusalCode::AlreadyExists => Expected::AlreadyExists,
         RefusalCode::RevisionConflict => Expected::RevisionConflict,
         RefusalCode::IdempotencyConflict => Expected::IdempotencyConflict,
+        RefusalCode::NeverFires => Expected::NeverFires,
         RefusalCode::UnknownJob => Expected::UnknownJob,
         RefusalCode::OverlapSkipped => Expected::OverlapSkipped,
         RefusalCode::UnknownExecution => Expected::UnknownExecution,
@@ -516,6 +591,20 @@ fn seeded_histories_lead_cron_jobs_to_every_fate() {
     assert!(sum.resumed >= 10 && sum.cancelled >= 3 && sum.replaced.iter().all(|count| *count >= 30), "{sum:?}");
 }
 
+/// Without enough of each rule's effects, agreement with the model would say little about the rules.
+#[test]
+fn seeded_histories_lead_to_every_effect_of_every_rule() {
+    let mut runner = TestRunner::deterministic();
+    let mut sum: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for _ in 0..SEEDED_HISTORIES {
+        let (start_secs, steps) = history().new_tree(&mut runner).unwrap().current();
+        for (fate, count) in check(start_secs, &steps).model.ruled {
+            *sum.entry(fate).or_default() += count;
+        }
+    }
+    assert!(sum.len() == 13 && sum.values().all(|count| *count >= 5), "{sum:#?}");
+}
+
 /// A job `a` that nothing else is done with: its firings, as the worker is sent them, in minutes from the start's minute on.
 fn fired_minutes(start_secs: u64, expression: &'static str, zone: &'static str, minutes: u64) -> Vec<u64> {
     let mut history = History::new(start_secs);
@@ -530,7 +619,17 @@ fn fired_minutes(start_secs: u64, expression: &'static str, zone: &'static str, 
 
 fn submit_cron(expression: &'static str, zone: &'static str) -> Step {
     let rhythm = Rhythm::Cron { expression, zone };
-    Step::Submit { name: 0, rhythm, value: 1, upsert: false, revision: 0, key: None, paused: false, attempts_max: 1 }
+    Step::Submit {
+        name: 0,
+        rhythm,
+        value: 1,
+        upsert: false,
+        revision: 0,
+        key: None,
+        paused: false,
+        attempts_max: 1,
+        rules: PLAIN,
+    }
 }
 
 #[test]
