@@ -73,11 +73,19 @@ pub enum Mistake {
     SessionNumberReused,
     /// What a lane took before it was blocked still counts as waiting.
     BlockedLaneMiscounted,
+    /// One firing more waits than may.
+    OneMoreWaits,
+    /// An execution begins that is too late.
+    LateExecutionBegins,
+    /// A snapshot does not say why firings wait.
+    StandingsNotInSnapshot,
+    /// Failures in a row do not pause the job.
+    FailingJobGoesOn,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::AcknowledgedBeforeSync,
         Self::AcknowledgedOutOfOrder,
         Self::WriteNotSynced,
@@ -111,6 +119,10 @@ impl Mistake {
         Self::FormerSegmentNotMadeDurable,
         Self::SessionNumberReused,
         Self::BlockedLaneMiscounted,
+        Self::OneMoreWaits,
+        Self::LateExecutionBegins,
+        Self::StandingsNotInSnapshot,
+        Self::FailingJobGoesOn,
     ];
 
     /// Whether this thread is to make the mistake.

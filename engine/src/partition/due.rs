@@ -19,6 +19,7 @@ use tickwheel_wire::{
     job::{FiringRules, Misfire, Overlap},
     limits::CATCH_UP_MAX,
     mix64,
+    planted::Mistake,
 };
 
 /// How late a firing may be with misfire policy `skip`, if the job does not say: a minute.
@@ -46,7 +47,8 @@ impl Policy {
 
     /// How late an execution may begin.
     fn schedule_to_start(&self) -> Option<Duration> {
-        Some(self.rules.schedule_to_start_ms).filter(|limit_ms| *limit_ms > 0).map(millis)
+        let limit_ms = self.rules.schedule_to_start_ms;
+        (limit_ms > 0 && !Mistake::LateExecutionBegins.is_made()).then(|| millis(limit_ms))
     }
 }
 
@@ -190,6 +192,7 @@ impl Partition {
             (false, Misfire::FireAll) => (now, rules.misfire_max, true),
             (false, _) => return,
         };
+        let keep = keep + u32::from(Mistake::OneMoreWaits.is_made());
         let Passed { count, first, .. } = self.pass_all_but(slot, keep, until, turn);
         if count > 0 {
             let missed = Missed { slot, count, next_fire: first };

@@ -480,6 +480,11 @@ fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContex
         (Deed::Submit { mode, wrong_revision, .. }, RefusalCode::RevisionConflict) => {
             *mode == SubmitMode::Upsert && *wrong_revision
         }
+        (Deed::Submit { definition, .. }, RefusalCode::NeverFires) => {
+            let bytes = definition.encode();
+            let spec = JobSpec::decode(&bytes).expect("a plan's definition");
+            Job::proposed(&spec, context.wall).first_firing(context.wall).is_never()
+        }
         (Deed::Command(_) | Deed::Get | Deed::Cancel, RefusalCode::UnknownJob) => is_repeated || found.is_none(),
         (Deed::Command(JobVerb::Trigger), RefusalCode::OverlapSkipped)
         | (Deed::Cancel, RefusalCode::UnknownExecution) => true,

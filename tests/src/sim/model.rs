@@ -4,19 +4,21 @@
 //! The model sees each event when it is decided, before anyone else. A journal of all events lets it go back to what survived a
 //! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
 
+mod firing;
 mod rules;
 
 use super::{
     violation::{Promise, Violation, demand},
     when::When,
 };
+use firing::Waiting;
 use rules::{check_first_fire, check_retry};
 use std::{collections::BTreeMap, fmt, time::Duration};
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, Reader, Timestamp,
     event::{AttemptEnd, AttemptOutcome, Cancellation, Dispatched, Event, Missed},
     frame::request::ExecutionState,
-    job::{JobSpec, RetryPolicy},
+    job::{FiringRules, JobSpec, Overlap, RetryPolicy},
 };
 
 /// An execution in flight.
@@ -73,6 +75,10 @@ pub struct Job {
     pub when: When,
     /// How it is repeated.
     pub retry: RetryPolicy,
+    /// Which of its firings are executed.
+    pub rules: FiringRules,
+    /// Why firings wait, and failures in a row.
+    pub waiting: Waiting,
     /// Limit of an attempt, and of its silence; 0: none.
     pub limits_ms: [u32; 2],
     /// Grows with each definition.
@@ -372,13 +378,16 @@ impl Partition {
                 let last = self.generations.get(&created.slot);
                 demand!(last.is_none_or(|last| *last < created.generation), Jobs, "the identity was used before");
                 self.check_key(created.idempotency_key, moment)?;
-                check_first_fire(&spec, created.at, created.next_fire, moment)
+                let job =
+                    Job::new(JobId::new(PartitionId(self.id), created.generation, created.slot), &spec, created.at);
+                check_first_fire(&job, created.at, created.next_fire, moment)
             }
             Event::JobReplaced(replaced) => {
-                self.of(replaced.slot)?;
+                let old = self.of(replaced.slot)?;
                 let spec = JobSpec::decode(replaced.spec).expect("checked by the engine");
                 self.check_key(replaced.idempotency_key, moment)?;
-                check_first_fire(&spec, replaced.at, replaced.next_fire, moment)
+                let job = Job { fire_sequence: old.fire_sequence, ..Job::new(old.id, &spec, replaced.at) };
+                check_first_fire(&job, replaced.at, replaced.next_fire, moment)
             }
             Event::JobDeleted(change) | Event::JobPaused(change) => {
                 demand!(change.at == moment.wall, Jobs, "its time is not the node's");
@@ -387,7 +396,7 @@ impl Partition {
             Event::JobResumed(change) => {
                 let job = self.of(change.slot)?;
                 let passed = job.next_fire <= moment.wall && !matches!(job.when, When::Once(_));
-                let expected = if passed { job.when.after(moment.wall) } else { job.next_fire };
+                let expected = if passed { job.firing_after(moment.wall) } else { job.next_fire };
                 // A finished job keeps the time of its expiry there.
                 demand!(
                     job.finished_at.is_some() || change.next_fire == expected,
@@ -405,7 +414,8 @@ impl Partition {
             }
             Event::Triggered(change) => {
                 let job = self.of(change.slot)?;
-                demand!(job.flight.is_none() && job.triggered_at.is_none(), Jobs, "the job runs already");
+                let may_wait = job.flight.is_none() || job.keeps_triggers();
+                demand!(may_wait && job.triggered_at.is_none(), Jobs, "the job runs already");
                 Ok(())
             }
             Event::Dispatched(dispatched) => {
@@ -420,8 +430,9 @@ impl Partition {
             }
             Event::Skipped(missed) => self.check_skipped(missed, moment),
             Event::Misfired(missed) => {
-                demand!(self.of(missed.slot)?.flight.is_none(), Accounted, "an execution is in flight");
-                Ok(())
+                let job = self.of(missed.slot)?;
+                demand!(job.flight.is_none(), Accounted, "an execution is in flight");
+                if job.is_ruled() { job.check_passed(missed, false, moment) } else { Ok(()) }
             }
             Event::Completed(end) | Event::CompletedOutput(end, _) => {
                 let (job, flight) = self.check_end(end, moment, truth)?;
@@ -433,7 +444,7 @@ impl Partition {
                     end.outcome
                 );
                 demand!(
-                    !is_cancelled || end.reported || flight.cancelled_at.is_some(),
+                    !is_cancelled || end.reported || flight.cancelled_at.is_some() || is_terminated(job, moment),
                     AttemptRules,
                     "nobody asked to cancel {job:?}"
                 );
@@ -458,7 +469,10 @@ impl Partition {
             }
             Event::Cancelled(cancellation) => self.check_cancelled(cancellation, moment),
             Event::WorkerSeen(_) => Ok(()),
-            Event::TooLate(_) => Err(Violation::new(Promise::Accounted, "no plan limits how late an execution begins")),
+            Event::TooLate(too_late) => {
+                let announced = self.announced(too_late.slot);
+                self.of(too_late.slot)?.check_too_late(too_late, announced, moment)
+            }
         }
     }
 
@@ -493,15 +507,21 @@ impl Partition {
             "the newest firing is {}",
             job.fire_sequence
         );
+        let announced = self.announced(dispatched.slot);
         if dispatched.triggered {
             demand!(job.triggered_at.is_some(), Accounted, "nobody asked for it: {job:?}");
+            if job.is_ruled() {
+                return job.check_begun(dispatched, announced, moment);
+            }
             demand!(dispatched.next_fire == job.next_fire, Accounted, "a trigger moved the next firing");
             return Ok(());
         }
         demand!(!job.is_paused, Jobs, "the job is paused");
         demand!(job.next_fire <= moment.wall, NotEarly, "due at {}, now it is {}", job.next_fire, moment.wall);
+        if job.is_ruled() {
+            return job.check_begun(dispatched, announced, moment);
+        }
         let missed = job.when.count(job.next_fire, moment.wall);
-        let announced = self.missed.filter(|(slot, _)| *slot == dispatched.slot).map_or(0, |(_, count)| count);
         demand!(
             u64::from(announced) == missed,
             Accounted,
@@ -513,10 +533,21 @@ impl Partition {
         Ok(())
     }
 
+    /// How many missed firings the event before this one has announced for the execution of the job in `slot`.
+    fn announced(&self, slot: u32) -> u32 {
+        self.missed.filter(|(announced, _)| *announced == slot).map_or(0, |(_, count)| count)
+    }
+
     fn check_skipped(&self, missed: &Missed, moment: &Moment) -> Result<(), Violation> {
         let job = self.of(missed.slot)?;
+        if job.is_ruled() && job.flight.is_none() {
+            return job.check_passed(missed, true, moment);
+        }
         demand!(job.flight.is_some() && !job.is_paused, Accounted, "nothing hinders its firings");
         demand!(job.next_fire <= moment.wall, NotEarly, "due at {}", job.next_fire);
+        if job.is_ruled() {
+            return job.check_skipped_in_flight(missed, moment);
+        }
         let count = 1 + job.when.count(job.next_fire, moment.wall);
         demand!(u64::from(missed.count) == count, Accounted, "{count} firings passed since {}", job.next_fire);
         demand!(missed.next_fire == job.when.after(moment.wall), Accounted, "not the schedule's next firing");
@@ -530,6 +561,9 @@ impl Partition {
             return Ok(());
         }
         demand!(job.is_due(moment.wall), AttemptRules, "nothing is due");
+        if job.is_ruled() && !cancellation.triggered {
+            return job.check_cancelled_due(cancellation, self.announced(cancellation.slot), moment);
+        }
         let next = if cancellation.triggered { job.next_fire } else { job.when.after(moment.wall) };
         demand!(cancellation.next_fire == next, Accounted, "the next firing is at {next}");
         Ok(())
@@ -583,7 +617,8 @@ impl Partition {
                 demand!(counted >= moment.reattach, AttemptRules, "given up after {counted:?}");
             }
             AttemptOutcome::Cancelled => {
-                demand!(counted >= limit || was_away, AttemptRules, "ended after {counted:?} of {limit:?}");
+                let is_due = counted >= limit || was_away || is_terminated(job, moment);
+                demand!(is_due, AttemptRules, "ended after {counted:?} of {limit:?}");
             }
             outcome => demand!(is_after_cancel, CompletedOnce, "`{outcome}` without a report"),
         }
@@ -633,6 +668,7 @@ impl Partition {
                     let [run, silence] = job.limits_ms;
                     flight.limits_ms = [lesser(flight.limits_ms[0], run), lesser(flight.limits_ms[1], silence)];
                 }
+                job.settle(replaced.at);
                 self.jobs.insert(replaced.slot, job);
                 let key = replaced.idempotency_key;
                 self.keys.insert(key, key_until(key, replaced.idempotency_until));
@@ -644,7 +680,13 @@ impl Partition {
                     self.removed_at.insert(job.name, now);
                 }
             }
-            Event::Misfired(missed) => self.missed = Some((missed.slot, missed.count)),
+            Event::Misfired(missed) => {
+                let Some(job) = self.jobs.get_mut(&missed.slot) else { return };
+                if job.next_fire == missed.next_fire {
+                    self.missed = Some((missed.slot, missed.count));
+                }
+                job.next_fire = missed.next_fire;
+            }
             Event::WorkerSeen(seen) => drop(self.workers.insert(seen.worker, seen.instance)),
             other => self.apply_to_job(other, now),
         }
@@ -662,6 +704,7 @@ impl Partition {
             Event::JobPaused(_) => job.is_paused = true,
             Event::JobResumed(change) => {
                 job.is_paused = false;
+                job.waiting = Waiting::default();
                 if job.finished_at.is_none() {
                     job.next_fire = change.next_fire;
                 }
@@ -680,6 +723,7 @@ impl Partition {
                 job.last_state = state_of(end.outcome, is_dead);
                 job.counted = if end.reported { end.token.0 } else { 0 };
                 job.flight = None;
+                job.end(end.finished_at, job.last_state);
                 job.settle(end.finished_at);
             }
             Event::AttemptFailed(end, retry_at, _) => {
@@ -695,8 +739,19 @@ impl Partition {
                     flight.cancelled_at = Some(now);
                 }
             }
+            Event::TooLate(too_late) => {
+                job.fire_sequence += 1;
+                job.next_fire = too_late.next_fire;
+                if too_late.triggered {
+                    job.triggered_at = None;
+                }
+                job.last_state = ExecutionState::TooLate;
+                job.settle(too_late.at);
+            }
             Event::Cancelled(cancellation) => {
-                if job.flight.take().is_none() {
+                if job.flight.take().is_some() {
+                    job.end(cancellation.at, ExecutionState::Cancelled);
+                } else {
                     job.fire_sequence += 1;
                     job.next_fire = cancellation.next_fire;
                     if cancellation.triggered {
@@ -712,6 +767,11 @@ impl Partition {
 }
 
 impl Job {
+    /// A job that is submitted at `at`, as long as nobody knows its identity.
+    pub fn proposed(spec: &JobSpec<'_>, at: Timestamp) -> Self {
+        Self::new(JobId::from_raw(0), spec, at)
+    }
+
     fn new(id: JobId, spec: &JobSpec<'_>, at: Timestamp) -> Self {
         Self {
             id,
@@ -719,6 +779,8 @@ impl Job {
             spec: Spec::default(),
             when: When::of(&spec.schedule, at),
             retry: spec.retry,
+            rules: spec.rules,
+            waiting: Waiting::default(),
             limits_ms: [spec.start_to_close_ms, spec.heartbeat_ms],
             revision: 1,
             is_paused: spec.paused,
@@ -737,6 +799,9 @@ impl Job {
 
     fn dispatch(&mut self, dispatched: &Dispatched, instance: InstanceId, now: Duration) {
         self.token = dispatched.token.0;
+        if self.flight.is_none() {
+            self.begin(dispatched);
+        }
         let mut scheduled_at = self.next_fire;
         match &self.flight {
             Some(flight) => scheduled_at = flight.scheduled_at,
@@ -761,6 +826,11 @@ impl Job {
             cancelled_at: None,
         });
     }
+}
+
+/// Whether the running attempt is ended at once because something else is due.
+fn is_terminated(job: &Job, moment: &Moment) -> bool {
+    job.rules.overlap == Overlap::TerminateRunning && job.is_superseded(moment.wall)
 }
 
 /// Submissions without a key are not remembered.
@@ -788,6 +858,7 @@ const fn slot_of(event: &Event<'_>) -> Option<u32> {
         | Event::AttemptFailed(end, ..)
         | Event::DeadLettered(end, _) => Some(end.slot),
         Event::CancelRequested(cancellation) | Event::Cancelled(cancellation) => Some(cancellation.slot),
+        Event::TooLate(too_late) => Some(too_late.slot),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tickwheel_wire::{
     Timestamp,
     frame::request::{JobVerb, SubmitMode},
-    job::{JobSpec, Priority, RetryPolicy, ScheduleSpec},
+    job::{FiringRules, JobSpec, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
 };
 
 /// Parts of a plan that are left out, by name.
@@ -89,6 +89,8 @@ pub struct Definition {
     pub heartbeat_ms: u32,
     /// How urgent.
     pub priority: Priority,
+    /// Which of its firings are executed.
+    pub rules: FiringRules,
     /// Whether it starts paused.
     pub paused: bool,
     /// Bytes of payload.
@@ -108,6 +110,8 @@ pub enum Schedule {
     After(u64),
     /// Once, at a time.
     At(Timestamp),
+    /// So many microseconds after the submission, and after the end of each execution.
+    Delay(u64),
 }
 
 impl Definition {
@@ -125,6 +129,7 @@ impl Definition {
             Schedule::Daily(..) => ScheduleSpec::Cron { expression: &expression, zone: ZONE },
             Schedule::After(delay_us) => ScheduleSpec::After { delay_us },
             Schedule::At(at) => ScheduleSpec::Once { at },
+            Schedule::Delay(delay_us) => ScheduleSpec::FixedDelay { delay_us },
         };
         let payload = vec![7; self.payload_bytes];
         let retry = RetryPolicy {
@@ -139,6 +144,7 @@ impl Definition {
             retry,
             start_to_close_ms: self.start_to_close_ms,
             heartbeat_ms: self.heartbeat_ms,
+            rules: self.rules,
             paused: self.paused,
             ..JobSpec::new(self.tenant, &self.name, "work", schedule)
         };
@@ -443,6 +449,7 @@ fn definition(stream: &mut Stream, job: usize, start: Timestamp) -> Definition {
         }
         _ => Schedule::Every(stream.between(1_000_000, 60_000_000)),
     };
+    let (schedule, rules) = rules(&mut stream.fork("rules"), schedule, start);
     let definition = Definition {
         tenant: stream.pick(&TENANTS),
         name: format!("job-{job}"),
@@ -452,6 +459,7 @@ fn definition(stream: &mut Stream, job: usize, start: Timestamp) -> Definition {
         start_to_close_ms: stream.pick(&[1_000, 4_000, 15_000]),
         heartbeat_ms: stream.pick(&[0, 0, 1_000, 3_000]),
         priority: stream.pick(&[Priority::P0, Priority::P1, Priority::P2]),
+        rules,
         paused: stream.chance(100),
         payload_bytes: stream.pick(&[0, 10, 300, 3_000]),
     };
@@ -465,10 +473,41 @@ fn definition(stream: &mut Stream, job: usize, start: Timestamp) -> Definition {
             start_to_close_ms: 4_000,
             heartbeat_ms: 0,
             priority,
+            rules: FiringRules::PLAIN,
             ..definition
         };
     }
     definition
+}
+
+/// Rules for some jobs, and a fixed delay for a few.
+fn rules(stream: &mut Stream, schedule: Schedule, start: Timestamp) -> (Schedule, FiringRules) {
+    let mut rules = FiringRules::PLAIN;
+    if stream.chance(500) {
+        return (schedule, rules);
+    }
+    let schedule = if stream.chance(100) { Schedule::Delay(stream.between(500_000, 20_000_000)) } else { schedule };
+    let few = |stream: &mut Stream| u32::try_from(stream.between(1, 4)).expect("few");
+    rules.misfire = stream.pick(Misfire::ALL);
+    if rules.misfire == Misfire::FireAll {
+        rules.misfire_max = few(stream);
+    }
+    rules.misfire_grace_ms = stream.pick(&[0, 0, 2_000, 30_000]);
+    rules.schedule_to_start_ms = stream.pick(&[0, 0, 0, 3_000, 20_000]);
+    rules.pause_after_failures = u16::try_from(stream.pick(&[0, 0, 0, 1, 3])).expect("few");
+    if !matches!(schedule, Schedule::Delay(_)) {
+        rules.overlap = stream.pick(Overlap::ALL);
+        if rules.overlap == Overlap::BufferAll {
+            rules.overlap_max = few(stream);
+        }
+    }
+    if !matches!(schedule, Schedule::After(_) | Schedule::At(_)) && stream.chance(300) {
+        rules.starts_at = start.saturating_add(stream.millis(0, 60_000));
+        // Longer than any run, clocks that jump included: a window that had passed would be refused.
+        rules.ends_at = start.saturating_add(Duration::from_secs(86_400));
+        rules.executions_max = stream.pick(&[0, 1, 5]);
+    }
+    (schedule, rules)
 }
 
 /// The tenants of every run.

@@ -14,6 +14,11 @@ impl Stream {
         Self(mix64(mix64(seed) ^ salt ^ mix64(index.wrapping_add(1))))
     }
 
+    /// A stream of another concern that begins from where this one is, which draws as if there were no other.
+    pub fn fork(&self, concern: &str) -> Self {
+        Self::new(self.0, concern, 0)
+    }
+
     /// The next 64 bits.
     pub const fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -20,6 +20,8 @@ pub enum When {
     Daily(u64),
     /// Once.
     Once(Timestamp),
+    /// So long after the submission, and after the end of each execution.
+    Delay(Duration),
 }
 
 const MINUTE_US: u64 = 60_000_000;
@@ -36,7 +38,7 @@ impl When {
                 Self::Every { every_us, anchor: if anchor.is_never() { at } else { anchor } }
             }
             ScheduleSpec::Once { at } => Self::Once(at),
-            ScheduleSpec::FixedDelay { .. } => panic!("no plan has a fixed delay"),
+            ScheduleSpec::FixedDelay { delay_us } => Self::Delay(Duration::from_micros(delay_us)),
             ScheduleSpec::After { delay_us } => Self::Once(at.saturating_add(Duration::from_micros(delay_us))),
             ScheduleSpec::Cron { expression, zone } => {
                 let mut fields = expression.split(' ');
@@ -56,6 +58,7 @@ impl When {
         let time_us = time.as_micros();
         match self {
             Self::Once(_) => Timestamp::MAX,
+            Self::Delay(delay) => time.saturating_add(delay),
             Self::Every { anchor, .. } if anchor > time => anchor,
             Self::Every { every_us, anchor } => {
                 let passed = (time_us - anchor.as_micros()) / every_us;
@@ -79,7 +82,7 @@ impl When {
     /// How many firings there are after `from`, up to and including `to`.
     pub fn count(self, from: Timestamp, to: Timestamp) -> u64 {
         let step_us = match self {
-            Self::Once(_) => return 0,
+            Self::Once(_) | Self::Delay(_) => return 0,
             Self::Every { every_us, .. } => every_us,
             Self::Minutes(minutes) => minutes * MINUTE_US,
             Self::Daily(_) => {

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tickwheel_wire::{
     Timestamp,
     job::{JobSpec, ScheduleSpec},
+    planted::Mistake,
 };
 
 /// Slots that one chunk of jobs covers at most.
@@ -95,7 +96,7 @@ impl Partition {
         chunks(&mut small, submissions, ENTRIES_PER_CHUNK, Chunk::Submissions);
         let mut standings = self.standings.iter().map(|(slot, standing)| StandingImage::of(slot, standing)).peekable();
         let mut too_late = self.counters.too_late;
-        while too_late > 0 || standings.peek().is_some() {
+        while !Mistake::StandingsNotInSnapshot.is_made() && (too_late > 0 || standings.peek().is_some()) {
             let standings = standings.by_ref().take(ENTRIES_PER_CHUNK).collect();
             let chunk = Chunk::Standings { too_late: std::mem::take(&mut too_late), standings };
             small.push_back(archive(&chunk, Vec::new()));

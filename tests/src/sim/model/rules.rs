@@ -3,27 +3,22 @@
 use super::{Flight, Job, Moment};
 use crate::sim::{
     violation::{Violation, demand},
-    when::When,
     world::RETRY_JITTER_PERCENT,
 };
 use tickwheel_wire::{
     Timestamp,
     event::{AttemptEnd, AttemptOutcome},
-    job::JobSpec,
 };
 
 /// The first firing of a definition is the schedule's.
 pub(super) fn check_first_fire(
-    spec: &JobSpec<'_>,
+    job: &Job,
     at: Timestamp,
     next_fire: Timestamp,
     moment: &Moment,
 ) -> Result<(), Violation> {
     demand!(at == moment.wall, Jobs, "its time is not the node's, {}", moment.wall);
-    let expected = match When::of(&spec.schedule, at) {
-        When::Once(at) => at,
-        when => when.after(at),
-    };
+    let expected = job.first_firing(at);
     demand!(next_fire == expected, Accounted, "the first firing is at {expected}");
     Ok(())
 }

@@ -1,0 +1,261 @@
+//! Jobs with rules of their own: which firings wait, go or are given up, found by looking at each firing.
+
+use super::{Job, Moment};
+use crate::sim::{
+    violation::{Violation, demand},
+    when::When,
+};
+use std::time::Duration;
+use tickwheel_wire::{
+    Timestamp,
+    event::{Cancellation, Dispatched, Missed, TooLate},
+    frame::request::ExecutionState,
+    job::{FiringRules, Misfire, Overlap},
+};
+
+/// Of firings that go at once, a week of minutes is counted.
+const COUNTED_MAX: usize = 10_080;
+
+/// What such a job remembers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    missed_until: Timestamp,
+    overlapped_until: Timestamp,
+    failures: u16,
+}
+
+impl Job {
+    /// Whether more than its schedule says what it does.
+    pub fn is_ruled(&self) -> bool {
+        self.rules != FiringRules::PLAIN || matches!(self.when, When::Delay(_))
+    }
+
+    fn is_used_up(&self, executions: u64) -> bool {
+        self.rules.executions_max > 0 && executions >= u64::from(self.rules.executions_max)
+    }
+
+    /// The first firing after `time` within the window.
+    pub fn firing_after(&self, time: Timestamp) -> Timestamp {
+        let from = Timestamp::from_micros(self.rules.starts_at.as_micros().saturating_sub(1));
+        let fire = self.when.after(time.max(from));
+        if fire < self.rules.ends_at { fire } else { Timestamp::MAX }
+    }
+
+    /// The first firing of the definition, which was given at `at`.
+    pub fn first_firing(&self, at: Timestamp) -> Timestamp {
+        match self.when {
+            _ if self.is_used_up(self.fire_sequence) => Timestamp::MAX,
+            When::Once(time) => time,
+            _ => self.firing_after(at),
+        }
+    }
+
+    fn following(&self, executions: u64, fire: Timestamp, wall: Timestamp) -> Timestamp {
+        match self.when {
+            _ if self.is_used_up(executions) => Timestamp::MAX,
+            When::Delay(_) => self.firing_after(wall),
+            _ => self.firing_after(fire),
+        }
+    }
+
+    /// The firings from the next one up to `until`, and the one behind them.
+    fn firings(&self, until: Timestamp, wall: Timestamp) -> (Vec<Timestamp>, Timestamp) {
+        let (mut fires, mut next) = (Vec::new(), self.next_fire);
+        while next <= until && !next.is_never() {
+            fires.push(next);
+            next = self.following(self.fire_sequence, next, wall);
+        }
+        (fires, next)
+    }
+
+    fn grace(&self) -> Duration {
+        match (self.rules.misfire_grace_ms, self.rules.misfire) {
+            (0, Misfire::Skip) => Duration::from_secs(60),
+            (0, _) => Duration::MAX,
+            (grace_ms, _) => Duration::from_millis(grace_ms.into()),
+        }
+    }
+
+    fn start_limit(&self) -> Duration {
+        match self.rules.schedule_to_start_ms {
+            0 => Duration::MAX,
+            limit_ms => Duration::from_millis(limit_ms.into()),
+        }
+    }
+
+    /// Until when firings wait that are more than may, and how many may; `None`: any number.
+    fn bound(&self, wall: Timestamp) -> Option<(Timestamp, u32)> {
+        let Waiting { missed_until, overlapped_until, .. } = self.waiting;
+        if self.next_fire <= missed_until {
+            return None;
+        }
+        if self.next_fire <= overlapped_until {
+            let keep = if self.rules.overlap == Overlap::BufferAll { self.rules.overlap_max } else { 1 };
+            return Some((overlapped_until, keep));
+        }
+        (self.rules.misfire == Misfire::FireAll).then_some((wall, self.rules.misfire_max))
+    }
+
+    /// The next firing once the due one is an execution, and how many missed ones it stands for.
+    fn stand_for(&self, wall: Timestamp) -> (Timestamp, usize) {
+        let executions = self.fire_sequence + 1;
+        let was_kept = self.next_fire <= self.waiting.missed_until.max(self.waiting.overlapped_until);
+        if was_kept || self.rules.misfire != Misfire::FireOnce {
+            return (self.following(executions, self.next_fire, wall), 0);
+        }
+        let (fires, next) = self.firings(wall, wall);
+        (if self.is_used_up(executions) { Timestamp::MAX } else { next }, fires.len().min(COUNTED_MAX) - 1)
+    }
+
+    /// Whether the execution in flight has to make way.
+    pub fn is_superseded(&self, wall: Timestamp) -> bool {
+        let due = self.next_fire <= wall && !self.is_paused;
+        let wanted = self.triggered_at.into_iter().chain(due.then_some(self.next_fire));
+        let since = self.flight.as_ref().map_or(Timestamp::MAX, |flight| flight.dispatched_at);
+        let makes_way = matches!(self.rules.overlap, Overlap::CancelRunning | Overlap::TerminateRunning);
+        makes_way && wanted.max().is_some_and(|time| time > since)
+    }
+
+    /// Whether a trigger may wait for the execution in flight.
+    pub fn keeps_triggers(&self) -> bool {
+        self.rules.overlap != Overlap::Skip
+    }
+
+    pub(super) fn check_begun(
+        &self,
+        dispatched: &Dispatched,
+        announced: u32,
+        moment: &Moment,
+    ) -> Result<(), Violation> {
+        let wall = moment.wall;
+        let is_delayed = matches!(self.when, When::Delay(_));
+        if dispatched.triggered {
+            let is_last = is_delayed || self.is_used_up(self.fire_sequence + 1);
+            let next = if is_last { Timestamp::MAX } else { self.next_fire };
+            demand!(dispatched.next_fire == next, Accounted, "after the trigger the next firing is at {next}");
+            let asked = self.triggered_at.unwrap_or_default();
+            demand!(wall.saturating_since(asked) <= self.start_limit(), Accounted, "too late since {asked}");
+            return Ok(());
+        }
+        let failures_max = self.rules.pause_after_failures;
+        demand!(failures_max == 0 || self.waiting.failures < failures_max, Accounted, "it should be paused: {self:?}");
+        let lateness = wall.saturating_since(self.next_fire);
+        demand!(lateness <= self.grace().min(self.start_limit()), Accounted, "too late by {lateness:?}");
+        if let Some((until, keep)) = self.bound(wall) {
+            let waiting = self.firings(until, wall).0.len();
+            demand!(waiting <= keep as usize, Accounted, "{waiting} firings wait, {keep} may");
+        }
+        let (next, stands_for) = self.stand_for(wall);
+        let next = if is_delayed { Timestamp::MAX } else { next };
+        demand!(announced as usize == stands_for, Accounted, "it stands for {stands_for} more, not for {announced}");
+        demand!(dispatched.next_fire == next, Accounted, "the next firing is at {next}");
+        Ok(())
+    }
+
+    /// Firings that go because they are too late, or more than may wait; or for which the execution that follows stands.
+    pub(super) fn check_passed(&self, missed: &Missed, was_skipped: bool, moment: &Moment) -> Result<(), Violation> {
+        let wall = moment.wall;
+        demand!(self.flight.is_none() && self.next_fire <= wall, Accounted, "nothing is due: {self:?}");
+        if missed.next_fire == self.next_fire {
+            let (_, stands_for) = self.stand_for(wall);
+            demand!(missed.count as usize == stands_for, Accounted, "{stands_for} were missed besides");
+            return Ok(());
+        }
+        // Those that are more than may wait go first, then those past their grace.
+        if let Some((until, keep)) = self.bound(wall) {
+            let fires = self.firings(until, wall).0;
+            let dropped = fires.len().saturating_sub(keep as usize);
+            if dropped > 0 {
+                let is_overlapped = self.next_fire <= self.waiting.overlapped_until;
+                demand!(was_skipped == is_overlapped, Accounted, "of another kind: {self:?}");
+                let counted = if fires.len() > COUNTED_MAX { COUNTED_MAX } else { dropped };
+                let found = (missed.count as usize, missed.next_fire);
+                demand!(found == (counted, fires[dropped]), Accounted, "{dropped} of {} go", fires.len());
+                return Ok(());
+            }
+        }
+        let lateness = wall.saturating_since(self.next_fire);
+        demand!(!was_skipped && lateness > self.grace(), Accounted, "any may wait: {self:?}");
+        let grace_us = u64::try_from(self.grace().as_micros()).expect("a short time");
+        let limit = Timestamp::from_micros(wall.as_micros().saturating_sub(grace_us + 1));
+        let (fires, next) = self.firings(limit, wall);
+        let (count, next) = match next.is_never() {
+            true => (fires.len() - 1, fires[fires.len() - 1]),
+            false => (fires.len(), next),
+        };
+        let found = (missed.count as usize, missed.next_fire);
+        demand!(found == (count.min(COUNTED_MAX), next), Accounted, "{count} are past their grace, next is {next}");
+        Ok(())
+    }
+
+    /// Firings that come due while an execution is in flight and do not wait.
+    pub(super) fn check_skipped_in_flight(&self, missed: &Missed, moment: &Moment) -> Result<(), Violation> {
+        let waits = self.rules.overlap != Overlap::Skip || self.next_fire <= self.waiting.missed_until;
+        demand!(!waits, Accounted, "they wait: {self:?}");
+        let (fires, next) = self.firings(moment.wall, moment.wall);
+        let count = fires.len().min(COUNTED_MAX);
+        demand!(
+            missed.count as usize == count && missed.next_fire == next,
+            Accounted,
+            "{count} passed, next is {next}"
+        );
+        Ok(())
+    }
+
+    pub(super) fn check_too_late(&self, too_late: &TooLate, announced: u32, moment: &Moment) -> Result<(), Violation> {
+        let wall = moment.wall;
+        demand!(self.flight.is_none() && too_late.at == wall, Accounted, "an execution is in flight: {self:?}");
+        if too_late.triggered {
+            let asked = self.triggered_at.unwrap_or(Timestamp::MAX);
+            demand!(wall.saturating_since(asked) > self.start_limit(), Accounted, "it is not too late");
+            return Ok(());
+        }
+        demand!(too_late.scheduled_at == self.next_fire && !self.is_paused, Accounted, "due is {}", self.next_fire);
+        let lateness = wall.saturating_since(self.next_fire);
+        let is_last = self.following(self.fire_sequence, self.next_fire, wall).is_never();
+        let past_grace = is_last && lateness > self.grace();
+        demand!(past_grace || lateness > self.start_limit(), Accounted, "it is not too late: {self:?}");
+        let (next, stands_for) = self.stand_for(wall);
+        demand!(too_late.next_fire == next, Accounted, "the next firing is at {next}");
+        demand!(past_grace || announced as usize == stands_for, Accounted, "it stands for {stands_for} more");
+        Ok(())
+    }
+
+    pub(super) fn check_cancelled_due(
+        &self,
+        cancellation: &Cancellation,
+        announced: u32,
+        moment: &Moment,
+    ) -> Result<(), Violation> {
+        let (next, stands_for) = self.stand_for(moment.wall);
+        demand!(cancellation.next_fire == next, Accounted, "the next firing is at {next}");
+        demand!(announced as usize == stands_for, Accounted, "it stands for {stands_for} more");
+        Ok(())
+    }
+
+    /// Notes what the begin of an execution at `at` leaves, whose firing was the next one; before that changes.
+    pub(super) fn begin(&mut self, dispatched: &Dispatched) {
+        let was_missed = self.next_fire > self.waiting.missed_until.max(self.waiting.overlapped_until);
+        let waits = !dispatched.triggered && dispatched.next_fire <= dispatched.at;
+        if waits && was_missed && self.rules.misfire == Misfire::FireAll {
+            self.waiting.missed_until = dispatched.at;
+        }
+    }
+
+    /// Notes what the end of an execution leaves.
+    pub(super) fn end(&mut self, at: Timestamp, state: ExecutionState) {
+        if matches!(self.when, When::Delay(_)) {
+            let is_used_up = self.is_used_up(self.fire_sequence);
+            self.next_fire = if is_used_up { Timestamp::MAX } else { self.firing_after(at) };
+        } else if self.rules.overlap != Overlap::Skip && self.next_fire <= at && !self.is_paused {
+            self.waiting.overlapped_until = at;
+        }
+        match state {
+            ExecutionState::Succeeded => self.waiting.failures = 0,
+            ExecutionState::Failed | ExecutionState::TimedOut | ExecutionState::WorkerLost => {
+                self.waiting.failures += 1
+            }
+            _ => {}
+        }
+    }
+}
