@@ -30,6 +30,12 @@ const CYCLE_S: i64 = 146_097 * 86_400;
 const CYCLE_END_S: i64 = CYCLE_START_S + CYCLE_S;
 /// Far above what 530 years with two changes each hold.
 const PERIOD_COUNT_MAX: usize = 2_048;
+/// 10000-01-01T00:00:00Z.
+const YEAR_10000_S: i64 = 253_402_300_800;
+/// How many periods no zone exceeds up to the year 9999: one table, and what is repeated of it in every cycle begun since.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "nineteen cycles")]
+pub(super) const PERIODS_MAX_UP_TO_9999: usize =
+    PERIOD_COUNT_MAX * (1 + (YEAR_10000_S - CYCLE_END_S + CYCLE_S - 1) as usize / CYCLE_S as usize);
 
 /// A time zone. Clones are cheap and share one table; two zones are equal when their canonical names are.
 #[derive(Clone)]
@@ -100,6 +106,17 @@ impl Zone {
             }
         }
         Self(Arc::new(Table { name: name.into(), starts_s: starts_s.into(), offsets_s: offsets_s.into() }))
+    }
+}
+
+#[cfg(test)]
+impl Zone {
+    /// A zone that changes to the next of `offsets_s`, round and round, `change_count` times, every `every_s` seconds.
+    pub(super) fn restless(offsets_s: &[i32], every_s: i64, change_count: usize) -> Self {
+        let starts_s = (1..).map(|change| change * every_s);
+        let starts_s = std::iter::once(i64::MIN).chain(starts_s).take(change_count + 1).collect();
+        let offsets_s = offsets_s.iter().copied().cycle().take(change_count + 1).collect();
+        Self(Arc::new(Table { name: "Restless".into(), starts_s, offsets_s }))
     }
 }
 
