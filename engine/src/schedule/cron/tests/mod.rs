@@ -4,6 +4,7 @@
 mod calendar;
 mod clock_changes;
 mod croner_agreement;
+mod every_zone;
 mod slow_search;
 mod syntax;
 

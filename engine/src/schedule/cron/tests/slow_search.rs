@@ -118,7 +118,7 @@ const BOUNDS: [(i16, i16); 7] = [(0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0
 
 /// The seven fields; without seconds or years they are as if not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fields {
+pub(super) struct Fields {
     terms: [Vec<Term>; 7],
     count: usize,
 }
@@ -133,7 +133,7 @@ impl Fields {
     }
 
     /// Reads five fields of terms that [`Term::of`] reads, and `@hourly`.
-    fn of(expression: &str) -> Self {
+    pub(super) fn of(expression: &str) -> Self {
         let expression = if expression == "@hourly" { "0 * * * *" } else { expression };
         let terms: Vec<Vec<Term>> =
             expression.split(' ').map(|field| field.split(',').map(Term::of).collect()).collect();
@@ -182,7 +182,7 @@ impl Fields {
     }
 
     /// All fires after `from` and up to `to`, in seconds: every local time that matches, where the policies put it.
-    fn fires_s(
+    pub(super) fn fires_s(
         &self,
         zone: &TimeZone,
         from: jiff::Timestamp,
