@@ -21,15 +21,20 @@
 //!
 //! Source: crontab(5) and the clock-change rules of Vixie cron. Deliberately absent: exclusion calendars, jitter.
 
+mod clock_change;
 mod error;
+mod explain;
 mod field;
 mod hashed;
 mod pattern;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod wording;
 
+pub use clock_change::{ClockChange, ClockChangeEffect, Fires, LocalTime, ZonedTime};
 pub use error::{CronError, FieldProblem};
+pub use explain::Explanation;
 pub use field::CronField;
 pub use hashed::settle_hashed;
 

@@ -5,6 +5,8 @@ mod calendar;
 mod clock_changes;
 mod croner_agreement;
 mod every_zone;
+mod explain;
+mod read_back;
 mod slow_search;
 mod syntax;
 

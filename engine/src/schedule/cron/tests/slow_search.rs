@@ -140,7 +140,7 @@ impl Fields {
         Self::new(terms.try_into().expect("five fields"), None, None)
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let field = |terms: &Vec<Term>| terms.iter().map(Term::text).collect::<Vec<_>>().join(",");
         let written = if self.count == 5 { &self.terms[1..6] } else { &self.terms[..self.count] };
         written.iter().map(field).collect::<Vec<_>>().join(" ")
@@ -298,7 +298,7 @@ fn weekday_field() -> BoxedStrategy<Vec<Term>> {
     .boxed()
 }
 
-fn fields() -> impl Strategy<Value = Fields> {
+pub(super) fn fields() -> impl Strategy<Value = Fields> {
     // Clocks change at night: small hours matter most.
     let night = prop::collection::vec((0..5_i16).prop_map(Term::One), 1..4);
     let hour = prop_oneof![2 => field(HOUR, 2), 1 => night];
