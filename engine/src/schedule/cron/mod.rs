@@ -158,8 +158,11 @@ impl Cron {
         if next_s < end_s {
             return Some(next_s - period.offset_s);
         }
-        // The period behind may show times again that were passed; those behind it show nothing that was not looked at.
-        let mut resume_s = period.end_s;
+        // The period behind may show times again that were passed; where it does not, as in those behind it, there is
+        // nothing that was not looked at.
+        let shown_next_s = period.end_s.saturating_add(period.offset_s.min(period.next_offset_s));
+        let is_new = search.from_s <= shown_next_s;
+        let mut resume_s = if is_new { period.end_s.max(next_s - OFFSETS_S_MAX) } else { period.end_s };
         for _ in 0..WALKED_PERIODS_MAX {
             let period = self.zone.period_at(resume_s);
             if self.gap == GapPolicy::FireAfter && period.previous_offset_s < period.offset_s {
