@@ -194,14 +194,18 @@ impl Pattern {
         let day_number = from_s.div_euclid(SECONDS_PER_DAY);
         let Date { year, month, day } = date_of(day_number);
         let month = MonthStart { year, month, day_number: day_number - i64::from(day) + 1 };
-        let mut days = self.days_in(month) & u32::MAX << day;
-        if days >> day & 1 == 1 {
-            if let Some(second) = self.first_of_day_from(from_s.rem_euclid(SECONDS_PER_DAY)) {
-                return Some(day_number * SECONDS_PER_DAY + second);
-            }
-            // Today is the lowest bit.
-            days &= days - 1;
+        // Most schedules fire again today, and most of them know that without a look at the month.
+        let mut days = if self.rare.is_none() { self.plain_day(day_number, month, day) } else { self.days_in(month) };
+        if days >> day & 1 == 1
+            && let Some(second) = self.first_of_day_from(from_s.rem_euclid(SECONDS_PER_DAY))
+        {
+            return Some(day_number * SECONDS_PER_DAY + second);
         }
+        if self.rare.is_none() {
+            days = self.days_in(month);
+        }
+        // Two shifts, because after day 31 one would be as wide as the mask.
+        days &= u32::MAX << day << 1;
         let next_day = if days == 0 { self.first_day_behind(month, YEAR_MAX)? } else { month.day(days) };
         Some(next_day * SECONDS_PER_DAY + self.first_of_day())
     }
@@ -235,6 +239,17 @@ impl Pattern {
         }
         let next_hour = hour + 1 + i64::from(later_hours.trailing_zeros());
         Some(next_hour * 3_600 + self.first_of_hour())
+    }
+
+    /// The bit of `day` alone, if it matches; for patterns without rare days.
+    fn plain_day(&self, day_number: i64, month: MonthStart, day: u32) -> u32 {
+        let by_date = self.days >> day & 1;
+        let by_weekday = u32::from(self.weekdays) >> weekday_of(day_number) & 1;
+        let matches = match self.day_rule {
+            DayRule::Both => by_date & by_weekday,
+            DayRule::Either => by_date | by_weekday,
+        };
+        (matches & u32::from(self.months) >> month.month) << day
     }
 
     /// The number of the first matching day of the months behind `month`, up to the end of `year_max`.
