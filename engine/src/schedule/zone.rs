@@ -37,7 +37,7 @@ const FEW_PERIODS: usize = 8;
 /// 10000-01-01T00:00:00Z.
 const YEAR_10000_S: i64 = 253_402_300_800;
 /// How many periods no zone exceeds up to the year 9999: one table, and what is repeated of it in every cycle begun since.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "nineteen cycles")]
+#[expect(clippy::cast_possible_truncation, reason = "nineteen cycles")]
 pub(super) const PERIODS_MAX_UP_TO_9999: usize =
     PERIOD_COUNT_MAX * (1 + (YEAR_10000_S - CYCLE_END_S + CYCLE_S - 1) as usize / CYCLE_S as usize);
 
