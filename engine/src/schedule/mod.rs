@@ -19,7 +19,10 @@ mod tests;
 mod zone;
 
 pub use backoff::{Backoff, retry_delay};
-pub use cron::{Cron, CronError, CronField, CronOptions, FieldProblem, GapPolicy, OverlapPolicy, settle_hashed};
+pub use cron::{
+    ClockChange, ClockChangeEffect, Cron, CronError, CronField, CronOptions, Explanation, FieldProblem, Fires,
+    GapPolicy, LocalTime, OverlapPolicy, ZonedTime, settle_hashed,
+};
 pub use interval::{Interval, IntervalError};
 pub use zone::{Zone, Zones};
 

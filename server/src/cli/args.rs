@@ -261,11 +261,13 @@ pub(super) struct ExecutionWatchArguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum CronCommand {
     /// Show when an expression fires next; needs no server
-    Next(CronNextArguments),
+    Next(CronArguments),
+    /// Say in words what an expression means, when it fires next, and what it does when the clock changes; needs no server
+    Explain(CronArguments),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CronNextArguments {
+pub(super) struct CronArguments {
     /// The expression: five fields, six with seconds in front, seven with years at the end too, or @daily and kin
     #[arg(value_name = "EXPR", allow_hyphen_values = true)]
     pub expression: String,
@@ -278,8 +280,37 @@ pub(super) struct CronNextArguments {
     /// How many fires
     #[arg(short = 'n', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub count: u32,
+    /// What becomes of local times that a change of the clock leaves out [default: skip if the minute or the hour begins with
+    /// `*`, else fire-after]
+    #[arg(long, value_name = "POLICY", value_enum)]
+    pub gap: Option<GapArgument>,
+    /// When local times fire that a change of the clock shows twice [default: both if the minute or the hour begins with `*`,
+    /// else first]
+    #[arg(long, value_name = "POLICY", value_enum)]
+    pub overlap: Option<OverlapArgument>,
+    /// Job whose name chooses the values of `H`: TENANT/NAME, or NAME in the tenant `default`
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<String>,
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum GapArgument {
+    /// They do not fire
+    Skip,
+    /// They fire once, at the first instant after the gap
+    FireAfter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OverlapArgument {
+    /// When they are shown first
+    First,
+    /// When they are shown again
+    Second,
+    /// Each time
+    Both,
 }
 
 #[derive(Debug, Subcommand)]
@@ -417,6 +448,9 @@ mod tests {
             "execution watch --job a",
             "cron next @daily --zone UTC",
             "cron next @daily --tz Europe/Berlin --from 2026-01-01T00:00:00Z -n 3 --output json",
+            "cron next @daily --gap skip --overlap second --job acme/report",
+            "cron explain @daily --tz Europe/Berlin --from 2026-01-01T00:00:00Z -n 3 --output json",
+            "cron explain @daily --gap fire-after --overlap both --job report",
             "certs ca --out d",
             "certs server --out d --name s --host a.example --host 10.0.0.1 --days 30",
             "certs client --name c --tenant t",
@@ -438,6 +472,9 @@ mod tests {
             ("job get", ErrorKind::MissingRequiredArgument),
             ("job apply", ErrorKind::MissingRequiredArgument),
             ("cron next @daily -n 0", ErrorKind::ValueValidation),
+            ("cron next @daily --gap fire", ErrorKind::InvalidValue),
+            ("cron explain", ErrorKind::MissingRequiredArgument),
+            ("cron explain @daily --overlap never", ErrorKind::InvalidValue),
             ("certs client", ErrorKind::MissingRequiredArgument),
             ("certs server --days 0", ErrorKind::ValueValidation),
             ("frobnicate", ErrorKind::InvalidSubcommand),

@@ -23,7 +23,7 @@ use std::{
     path::Path,
 };
 use tickwheel_client::Schedule;
-use tickwheel_engine::schedule::Zones;
+use tickwheel_engine::schedule::{Cron, Zones};
 
 /// Fires that are shown of each job.
 const FIRE_COUNT: u32 = 3;
@@ -71,7 +71,8 @@ fn rows(jobs: &[ImportedJob]) -> Vec<ImportedRow> {
         schedule_text: job::schedule(&job.definition.schedule),
         next_fires: match &job.definition.schedule {
             Schedule::Cron { expression, zone } => {
-                cron::fires(expression, zone, times::now(), FIRE_COUNT, &mut zones).unwrap_or_default()
+                let cron = zones.get(zone).and_then(|zone| Cron::new(expression, zone));
+                cron.map_or_else(|_| Vec::new(), |cron| cron::fires(&cron, times::now(), FIRE_COUNT))
             }
             _ => Vec::new(),
         },

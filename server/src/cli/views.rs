@@ -13,10 +13,12 @@
 //! | `execution get` | [`ExecutionRow`] |
 //! | `execution watch` | [`ExecutionRow`], one line each |
 //! | `cron next` | array of [`FireRow`] |
+//! | `cron explain` | [`ExplanationAnswer`] |
 
 use super::times::rfc3339;
 use serde::Serialize;
 use tickwheel_client::{Execution, FiringRules, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
+use tickwheel_engine::schedule::{ClockChange, ClockChangeEffect, Fires, ZonedTime};
 
 #[derive(Debug, Serialize)]
 pub(super) struct JobRow {
@@ -187,6 +189,96 @@ pub(super) struct RefusedLineRow {
 pub(super) struct FireRow {
     /// RFC 3339 with the zone's offset at that time.
     pub at: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ExplanationAnswer {
+    /// As it was written.
+    pub expression: String,
+    /// With the values that a job's name chooses in place of `H`.
+    pub settled: String,
+    pub zone: String,
+    /// `skip` or `fire-after`.
+    pub gap: &'static str,
+    /// `first`, `second` or `both`.
+    pub overlap: &'static str,
+    /// What the expression says, in words.
+    pub text: String,
+    pub next: Vec<FireRow>,
+    /// The next two within two years.
+    pub clock_changes: Vec<ClockChangeRow>,
+}
+
+/// Times have the zone's offset at that time.
+#[derive(Debug, Serialize)]
+pub(super) struct ClockChangeRow {
+    /// The first instant with the new offset.
+    pub at: String,
+    /// `gap` or `overlap`.
+    pub kind: &'static str,
+    pub offset_before_s: i32,
+    pub offset_after_s: i32,
+    /// What the clock shows at the change by the offset before, without an offset.
+    pub local_before: String,
+    /// And by the offset after.
+    pub local_after: String,
+    /// The first few of the expression's local times that are left out or shown twice, without an offset.
+    pub times: Vec<String>,
+    /// How many there are.
+    pub time_count: u32,
+    /// `gap`: the fire that stands for all of them.
+    pub fire_at: Option<String>,
+    /// `gap`: the first fire from the change on.
+    pub next_fire_at: Option<String>,
+    /// `overlap`: the fires when they are shown first.
+    pub first: Option<FiresRow>,
+    /// `overlap`: the fires when they are shown again.
+    pub second: Option<FiresRow>,
+    /// All this in words.
+    pub text: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct FiresRow {
+    pub count: u32,
+    pub first_at: String,
+    pub last_at: String,
+}
+
+impl From<Fires> for FiresRow {
+    fn from(fires: Fires) -> Self {
+        Self { count: fires.count, first_at: fires.first.to_string(), last_at: fires.last.to_string() }
+    }
+}
+
+impl From<&ClockChange> for ClockChangeRow {
+    fn from(change: &ClockChange) -> Self {
+        let ClockChange { at, offset_before_s, offset_after_s, ref times, time_count, ref effect } = *change;
+        let (local_before, local_after) = change.local();
+        let shown = |time: Option<ZonedTime>| time.map(|time| time.to_string());
+        let (kind, fire_at, next_fire_at, first, second) = match *effect {
+            ClockChangeEffect::Gap { fire, next } => ("gap", shown(fire), shown(next), None, None),
+            ClockChangeEffect::Overlap { first, second } => {
+                ("overlap", None, None, first.map(FiresRow::from), second.map(FiresRow::from))
+            }
+            _ => ("unknown", None, None, None, None),
+        };
+        Self {
+            at: ZonedTime { at, offset_s: offset_after_s }.to_string(),
+            kind,
+            offset_before_s,
+            offset_after_s,
+            local_before: local_before.to_string(),
+            local_after: local_after.to_string(),
+            times: times.iter().map(ToString::to_string).collect(),
+            time_count,
+            fire_at,
+            next_fire_at,
+            first,
+            second,
+            text: change.to_string(),
+        }
+    }
 }
 
 impl From<&Job> for JobRow {

@@ -21,19 +21,24 @@
 //!
 //! Source: crontab(5) and the clock-change rules of Vixie cron. Deliberately absent: exclusion calendars, jitter.
 
+mod clock_change;
 mod error;
+mod explain;
 mod field;
 mod hashed;
 mod pattern;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod wording;
 
+pub use clock_change::{ClockChange, ClockChangeEffect, Fires, LocalTime, ZonedTime};
 pub use error::{CronError, FieldProblem};
+pub use explain::Explanation;
 pub use field::CronField;
 pub use hashed::settle_hashed;
 
-use super::zone::{Period, Zone, Zones};
+use super::zone::{PERIODS_MAX_UP_TO_9999, Period, Zone, Zones};
 use pattern::Pattern;
 use syntax::Parsed;
 use tickwheel_wire::{
@@ -47,6 +52,14 @@ const LAST_FIRE_S: i64 = 253_402_207_200;
 
 /// How far before a local time the instants lie that may show it, at most: offsets are far less than a day.
 const OFFSETS_S_MAX: i64 = 2 * 86_400;
+
+/// How many periods one search may look at before the zone's table must be wrong.
+///
+/// Every turn of the walk takes a period that starts later than the one before, and the pattern ends with the year 9999; so
+/// no search takes more turns than there are periods up to then, and one, as the last second of that year may lie
+/// within the next one. Some 16,000 are really taken: `30 2 * 3 SUNL` in Berlin with [`GapPolicy::Skip`] falls in a gap
+/// every year and never fires.
+const WALKED_PERIODS_MAX: usize = PERIODS_MAX_UP_TO_9999 + 1;
 
 /// What becomes of a local time that a change of the clock leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -182,9 +195,12 @@ impl Cron {
         if next_s < end_s {
             return Some(next_s - period.offset_s);
         }
-        // The period behind may show times again that were passed; those behind it show nothing that was not looked at.
-        let mut resume_s = period.end_s;
-        loop {
+        // The period behind may show times again that were passed; where it does not, as in those behind it, there is
+        // nothing that was not looked at.
+        let shown_next_s = period.end_s.saturating_add(period.offset_s.min(period.next_offset_s));
+        let is_new = search.from_s <= shown_next_s;
+        let mut resume_s = if is_new { period.end_s.max(next_s - OFFSETS_S_MAX) } else { period.end_s };
+        for _ in 0..WALKED_PERIODS_MAX {
             let period = self.zone.period_at(resume_s);
             if self.gap == GapPolicy::FireAfter && period.previous_offset_s < period.offset_s {
                 let in_gap_s = search.first_from(period.start_s + period.previous_offset_s)?;
@@ -199,6 +215,10 @@ impl Cron {
             }
             resume_s = period.end_s.max(next_s - OFFSETS_S_MAX);
         }
+        panic!(
+            "the walk through {:?} took more than the {WALKED_PERIODS_MAX} periods that a zone has up to the year 9999",
+            self.zone
+        );
     }
 
     /// The local times, from the first to the one behind the last, that fire in `period` if they match.

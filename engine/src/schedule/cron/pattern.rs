@@ -1,8 +1,8 @@
 //! Which local seconds a cron expression means, as one bit mask per field, and the search for the next one.
 //!
 //! Pure calendar: local seconds count from 1970-01-01T00:00:00 on the wall clock, and no zone is known here. A search
-//! looks at one day, then at whole months: [`Pattern::days_in_month`] gives all matching days of a month at once, so
-//! that the only loop runs over months (within a year by bit scan). Without a year field the longest wait of any
+//! looks at whole months: [`Pattern::days_in`] gives all matching days of a month at once, so that the only loop runs over
+//! months, within a year and over the years of a year field by bit scan. Without a year field the longest wait of any
 //! pattern that fires at all is 40 years (29 February on a given weekday, across 2100).
 //!
 //! What few expressions use (`L`, `W`, `#`, years) lies behind a pointer, so that the others do not pay for it.
@@ -65,6 +65,33 @@ pub(super) struct Rare {
     pub years: Option<[u64; 4]>,
 }
 
+/// A month, and where it begins.
+#[derive(Clone, Copy)]
+struct MonthStart {
+    year: i64,
+    /// 1 to 12.
+    month: u32,
+    /// Of its 1st.
+    day_number: i64,
+}
+
+impl MonthStart {
+    const fn of(year: i64, month: u32) -> Self {
+        Self { year, month, day_number: day_number_of(year, month, 1) }
+    }
+
+    /// The next month of the same year.
+    const fn following(self) -> Self {
+        let day_number = self.day_number + month_length_days(self.year, self.month) as i64;
+        Self { month: self.month + 1, day_number, ..self }
+    }
+
+    /// The number of the first of `days`.
+    const fn day(self, days: u32) -> i64 {
+        self.day_number + days.trailing_zeros() as i64 - 1
+    }
+}
+
 /// A month as its days lie in the week.
 #[derive(Clone, Copy)]
 struct Month {
@@ -124,16 +151,25 @@ impl Rare {
 
     /// What the day-of-week field adds.
     fn weekdays(&self, month: Month) -> u32 {
-        let weeks = (0_u32..).zip(self.nth_weekdays);
+        let weeks = (0_u32..).zip(self.nth_weekdays).filter(|(_, weekdays)| *weekdays != 0);
         let nth = weeks.fold(0, |days, (week, weekdays)| days | month.weekly(weekdays) & 0xFE << (7 * week));
         let last_week = !0 << (month.length_days - 6);
         nth | month.weekly(self.last_weekdays) & last_week
     }
 
-    fn holds_year(&self, year: i64) -> bool {
-        let Some(years) = self.years else { return true };
-        let bit = usize::try_from(year - i64::from(FIRST_YEAR)).unwrap_or(usize::MAX);
-        years.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    /// The first year from `year` on that matches.
+    fn next_year(&self, year: i64) -> Option<i64> {
+        let Some(years) = self.years else { return Some(year) };
+        let first_bit = usize::try_from(year - i64::from(FIRST_YEAR)).unwrap_or(0);
+        let mut left = u64::MAX << (first_bit % 64);
+        for (place, word) in years.iter().enumerate().skip(first_bit / 64) {
+            if word & left != 0 {
+                let bit = i64::from((word & left).trailing_zeros());
+                return i64::try_from(place * 64).ok().map(|first| i64::from(FIRST_YEAR) + first + bit);
+            }
+            left = u64::MAX;
+        }
+        None
     }
 }
 
@@ -149,40 +185,29 @@ fn ones(mut bits: u32) -> impl Iterator<Item = u32> {
 impl Pattern {
     /// Whether any date matches.
     pub fn can_fire(&self) -> bool {
-        let eve = Date { year: i64::from(FIRST_YEAR) - 1, month: 12, day: 31 };
-        self.first_day_after(eve, i64::from(FIRST_YEAR) + CALENDAR_CYCLE_YEARS).is_some()
+        let first_year = i64::from(FIRST_YEAR);
+        self.first_day_behind(MonthStart::of(first_year - 1, 12), first_year + CALENDAR_CYCLE_YEARS).is_some()
     }
 
     /// The first matching local second at or after `from_s`; `None` beyond [`YEAR_MAX`].
     pub fn first_from(&self, from_s: i64) -> Option<i64> {
         let day_number = from_s.div_euclid(SECONDS_PER_DAY);
-        let date = date_of(day_number);
-        if self.matches_day(day_number, date)
+        let Date { year, month, day } = date_of(day_number);
+        let month = MonthStart { year, month, day_number: day_number - i64::from(day) + 1 };
+        // Most schedules fire again today, and most of them know that without a look at the month.
+        let mut days = if self.rare.is_none() { self.plain_day(day_number, month, day) } else { self.days_in(month) };
+        if days >> day & 1 == 1
             && let Some(second) = self.first_of_day_from(from_s.rem_euclid(SECONDS_PER_DAY))
         {
             return Some(day_number * SECONDS_PER_DAY + second);
         }
-        let next_day = self.first_day_after(date, YEAR_MAX)?;
+        if self.rare.is_none() {
+            days = self.days_in(month);
+        }
+        // Two shifts, because after day 31 one would be as wide as the mask.
+        days &= u32::MAX << day << 1;
+        let next_day = if days == 0 { self.first_day_behind(month, YEAR_MAX)? } else { month.day(days) };
         Some(next_day * SECONDS_PER_DAY + self.first_of_day())
-    }
-
-    fn matches_day(&self, day_number: i64, date: Date) -> bool {
-        if self.months >> date.month & 1 == 0 {
-            return false;
-        }
-        if self.rare.is_some() {
-            return self.holds_year(date.year) && self.days_in_month(date.year, date.month) >> date.day & 1 == 1;
-        }
-        let by_date = self.days >> date.day & 1 == 1;
-        let by_weekday = self.weekdays >> weekday_of(day_number) & 1 == 1;
-        match self.day_rule {
-            DayRule::Both => by_date && by_weekday,
-            DayRule::Either => by_date || by_weekday,
-        }
-    }
-
-    fn holds_year(&self, year: i64) -> bool {
-        self.rare.as_ref().is_none_or(|rare| rare.holds_year(year))
     }
 
     /// The first matching second of a day, counted from midnight.
@@ -216,38 +241,55 @@ impl Pattern {
         Some(next_hour * 3_600 + self.first_of_hour())
     }
 
-    /// The number of the first matching day after `date`, up to the end of `year_max`.
-    fn first_day_after(&self, date: Date, year_max: i64) -> Option<i64> {
-        let mut year = date.year;
-        let mut month = date.month;
-        // Two shifts, because after day 31 one would be as wide as the mask.
-        let mut days_left = u32::MAX << date.day << 1;
-        while year <= year_max {
-            let holds_year = self.holds_year(year);
-            if holds_year && self.months >> month & 1 == 1 {
-                let days = self.days_in_month(year, month) & days_left;
-                if days != 0 {
-                    return Some(day_number_of(year, month, days.trailing_zeros()));
-                }
-            }
-            days_left = u32::MAX;
-            let later_months = if holds_year { self.months >> (month + 1) } else { 0 };
-            if later_months == 0 {
-                year += 1;
-                month = self.months.trailing_zeros();
+    /// The bit of `day` alone, if it matches; for patterns without rare days.
+    fn plain_day(&self, day_number: i64, month: MonthStart, day: u32) -> u32 {
+        let by_date = self.days >> day & 1;
+        let by_weekday = u32::from(self.weekdays) >> weekday_of(day_number) & 1;
+        let matches = match self.day_rule {
+            DayRule::Both => by_date & by_weekday,
+            DayRule::Either => by_date | by_weekday,
+        };
+        (matches & u32::from(self.months) >> month.month) << day
+    }
+
+    /// The number of the first matching day of the months behind `month`, up to the end of `year_max`.
+    fn first_day_behind(&self, mut month: MonthStart, year_max: i64) -> Option<i64> {
+        let mut holds_year = self.next_year(month.year) == Some(month.year);
+        loop {
+            let later_months = if holds_year { self.months >> (month.month + 1) } else { 0 };
+            month = if later_months & 1 == 1 {
+                month.following()
+            } else if later_months == 0 {
+                holds_year = true;
+                let year = self.next_year(month.year + 1).filter(|year| *year <= year_max)?;
+                MonthStart::of(year, self.months.trailing_zeros())
             } else {
-                month += 1 + later_months.trailing_zeros();
+                MonthStart::of(month.year, month.month + 1 + later_months.trailing_zeros())
+            };
+            let days = self.days_in(month);
+            if days != 0 {
+                return Some(month.day(days));
             }
         }
-        None
+    }
+
+    /// The first year from `year` on that matches.
+    fn next_year(&self, year: i64) -> Option<i64> {
+        self.rare.as_ref().map_or(Some(year), |rare| rare.next_year(year))
     }
 
     /// The matching days of a month, bits 1 to 31.
-    fn days_in_month(&self, year: i64, month: u32) -> u32 {
-        let first_weekday = weekday_of(day_number_of(year, month, 1));
-        let month = Month { first_weekday, length_days: month_length_days(year, month) };
+    fn days_in(&self, start: MonthStart) -> u32 {
+        if self.months >> start.month & 1 == 0 {
+            return 0;
+        }
+        let length_days = month_length_days(start.year, start.month);
+        let month = Month { first_weekday: weekday_of(start.day_number), length_days };
         let (mut by_date, mut by_weekday) = (self.days, month.weekly(self.weekdays));
         if let Some(rare) = &self.rare {
+            if rare.next_year(start.year) != Some(start.year) {
+                return 0;
+            }
             by_date |= rare.days(month);
             by_weekday |= rare.weekdays(month);
         }

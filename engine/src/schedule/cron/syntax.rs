@@ -68,9 +68,25 @@ struct FieldSet {
 }
 
 impl FieldSet {
+    /// The bit that stands for `value`.
+    fn bit_of(value: u16) -> u16 {
+        value.checked_sub(FIRST_YEAR).unwrap_or(value)
+    }
+
     fn insert(&mut self, value: u16) {
-        let bit = usize::from(value.checked_sub(FIRST_YEAR).unwrap_or(value));
-        self.bits[bit / 64] |= 1 << (bit % 64);
+        let bit = Self::bit_of(value);
+        self.bits[usize::from(bit / 64)] |= 1 << (bit % 64);
+    }
+
+    /// All from `first` to `last`.
+    fn insert_all(&mut self, first: u16, last: u16) {
+        let (first, last) = (Self::bit_of(first), Self::bit_of(last));
+        for (word, start) in self.bits.iter_mut().zip((0..).step_by(64)).skip(usize::from(first / 64)) {
+            if start > last {
+                break;
+            }
+            *word |= u64::MAX << first.saturating_sub(start) & u64::MAX >> (63 - (last - start).min(63));
+        }
     }
 
     /// Whether it holds every year that can be written, which stands for all that there are.
@@ -80,8 +96,14 @@ impl FieldSet {
 
     /// Every `step`-th of `range`, whose values beyond the field's end are those from its beginning on.
     fn insert_range(&mut self, rule: &FieldRule, range: RangeInclusive<u16>, step: u16) {
-        for value in range.step_by(step.into()) {
+        let (first, last) = range.into_inner();
+        if step == 1 && last <= rule.max {
+            return self.insert_all(first, last);
+        }
+        let mut value = first;
+        while value <= last {
             self.insert(if value <= rule.max { value } else { value - rule.count() });
+            value += step;
         }
     }
 }
@@ -179,19 +201,18 @@ fn parse_field(field: CronField, text: &str) -> Result<FieldSet, CronError> {
 /// The terms that only days of the month have; whether `term` is one.
 fn parse_day_of_month(term: &str, rare: &mut Rare) -> Result<bool, FieldProblem> {
     let rule = CronField::DayOfMonth.rule();
-    let term = term.to_ascii_uppercase();
-    if term == "L" {
+    if term.eq_ignore_ascii_case("L") {
         rare.before_last |= 1;
-    } else if term == "LW" {
+    } else if term.eq_ignore_ascii_case("LW") {
         rare.last_workday = true;
-    } else if let Some(before) = term.strip_prefix("L-") {
+    } else if let Some(before) = term.strip_prefix(['L', 'l']).and_then(|rest| rest.strip_prefix('-')) {
         let before = parse_number(before)?;
         // In a month of 31 days the 1st is the 30th before the last.
         if before >= rule.last {
             return Err(FieldProblem::OutOfRange);
         }
         rare.before_last |= 1 << before;
-    } else if let Some(day) = term.strip_suffix('W') {
+    } else if let Some(day) = term.strip_suffix(['W', 'w']) {
         rare.nearest_to |= 1 << parse_value(rule, day)?;
     } else {
         return Ok(false);

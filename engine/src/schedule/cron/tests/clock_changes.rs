@@ -179,3 +179,22 @@ fn rare_schedules_find_their_way_over_many_changes() {
     check("America/New_York", "0 0 29 2 *", "2896-03-01T00:00:00Z", &["2904-02-29 00:00 -05:00"]);
     check("Europe/Berlin", "30 2 31 3 */7", "2898-04-01T00:00:00Z", &["2909-03-31 03:00 +02:00"]);
 }
+
+#[test]
+fn a_schedule_whose_every_time_is_left_out_never_fires() {
+    // The clock goes forward from 02:00 to 03:00 on the last Sunday of every March.
+    let berlin = Zones::new().get("Europe/Berlin").expect("known");
+    let options = CronOptions { gap: Some(GapPolicy::Skip), ..CronOptions::default() };
+    let cron = Cron::with_options("30 2 * 3 SUNL", berlin, options).expect("valid");
+    assert_eq!(cron.next_after(at("2026-01-01T00:00:00Z")), None);
+}
+
+#[test]
+#[should_panic(expected = "periods that a zone has")]
+fn a_table_of_more_periods_than_any_zone_has_ends_the_walk() {
+    // Half a day is left out and shown again in turn, so that no afternoon comes, for 70 years.
+    let restless = Zone::restless(&[0, 43_200], 43_200, 51_000);
+    let options = CronOptions { gap: Some(GapPolicy::Skip), ..CronOptions::default() };
+    let cron = Cron::with_options("0 18 * * *", restless, options).expect("valid");
+    cron.next_after(at("1970-01-05T00:00:00Z"));
+}

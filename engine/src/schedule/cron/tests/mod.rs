@@ -4,6 +4,9 @@
 mod calendar;
 mod clock_changes;
 mod croner_agreement;
+mod every_zone;
+mod explain;
+mod read_back;
 mod slow_search;
 mod syntax;
 

@@ -118,7 +118,7 @@ const BOUNDS: [(i16, i16); 7] = [(0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0
 
 /// The seven fields; without seconds or years they are as if not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fields {
+pub(super) struct Fields {
     terms: [Vec<Term>; 7],
     count: usize,
 }
@@ -133,14 +133,14 @@ impl Fields {
     }
 
     /// Reads five fields of terms that [`Term::of`] reads, and `@hourly`.
-    fn of(expression: &str) -> Self {
+    pub(super) fn of(expression: &str) -> Self {
         let expression = if expression == "@hourly" { "0 * * * *" } else { expression };
         let terms: Vec<Vec<Term>> =
             expression.split(' ').map(|field| field.split(',').map(Term::of).collect()).collect();
         Self::new(terms.try_into().expect("five fields"), None, None)
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let field = |terms: &Vec<Term>| terms.iter().map(Term::text).collect::<Vec<_>>().join(",");
         let written = if self.count == 5 { &self.terms[1..6] } else { &self.terms[..self.count] };
         written.iter().map(field).collect::<Vec<_>>().join(" ")
@@ -182,7 +182,7 @@ impl Fields {
     }
 
     /// All fires after `from` and up to `to`, in seconds: every local time that matches, where the policies put it.
-    fn fires_s(
+    pub(super) fn fires_s(
         &self,
         zone: &TimeZone,
         from: jiff::Timestamp,
@@ -298,7 +298,7 @@ fn weekday_field() -> BoxedStrategy<Vec<Term>> {
     .boxed()
 }
 
-fn fields() -> impl Strategy<Value = Fields> {
+pub(super) fn fields() -> impl Strategy<Value = Fields> {
     // Clocks change at night: small hours matter most.
     let night = prop::collection::vec((0..5_i16).prop_map(Term::One), 1..4);
     let hour = prop_oneof![2 => field(HOUR, 2), 1 => night];
