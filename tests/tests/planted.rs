@@ -12,7 +12,7 @@ use tickwheel_tests::sim::{plan::Dropped, plant, world::run};
 use tickwheel_wire::planted::Mistake;
 
 /// Seeds within which each mistake has to be found. Most need fewer than ten.
-const SEEDS_MAX: u64 = 200;
+const SEEDS_MAX: u64 = 400;
 
 /// The first seed from 0 on that fails, and how.
 fn first_failure(mistake: Option<Mistake>) -> Option<(u64, String)> {

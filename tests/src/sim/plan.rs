@@ -383,7 +383,10 @@ impl Plan {
         let mut operations = operations(seed, start, active);
         operations.retain(|operation| !dropped.contains(&operation.label));
         let worker_count = usize::try_from(stream.between(1, 4)).expect("few");
-        let workers = (0..worker_count).map(|index| worker(seed, index)).collect::<Vec<_>>();
+        let mut workers = (0..worker_count).map(|index| worker(seed, index)).collect::<Vec<_>>();
+        if Stream::new(seed, "starved", 0).chance(100) {
+            starve(&mut operations, &mut workers);
+        }
         let workers = workers.into_iter().filter(|worker| !dropped.contains(&format!("w{}", worker.index))).collect();
         let mut faults = faults(seed, active, &settings, crashes_only);
         faults.retain(|fault| !dropped.contains(&fault.label));
@@ -398,6 +401,18 @@ impl Plan {
         let workers = self.workers.iter().map(|worker| format!("w{}", worker.index));
         faults.chain(operations).chain(workers).collect()
     }
+}
+
+/// Jobs that are all alike, and one slow worker for them: some miss their minute while others do not.
+fn starve(operations: &mut [Operation], workers: &mut Vec<WorkerPlan>) {
+    for operation in operations {
+        if let Deed::Submit { definition, .. } = &mut operation.deed {
+            (definition.schedule, definition.rules) = (Schedule::Minutes(1), FiringRules::PLAIN);
+            definition.start_to_close_ms = 15_000;
+        }
+    }
+    workers.truncate(1);
+    workers.iter_mut().for_each(|worker| (worker.capacity, worker.run_max) = (1, 8 * SECOND));
 }
 
 /// Most runs see a change of the clocks in [`ZONE`].
