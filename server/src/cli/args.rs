@@ -122,7 +122,7 @@ pub(super) struct WorkerArguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JobCommand {
-    /// Create or update the jobs of a file; jobs that are not in it are left alone
+    /// Create or update the jobs of a file, once it is shown what that changes
     Apply(ApplyArguments),
     /// Create or update a job for every line of a crontab
     Import(ImportArguments),
@@ -145,6 +145,9 @@ pub(super) struct ApplyArguments {
     /// Jobs file (TOML); `-` reads the standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
+    /// Delete the jobs that are not in the file, of the tenants that are
+    #[arg(long)]
+    pub prune: bool,
     /// Say what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -402,7 +405,7 @@ mod tests {
             "server --data x",
             "worker --server h:1 --certs d --cert w --pool high --pool spot --concurrency 3 --allow /bin/true --allow date",
             "worker --allow-any",
-            "job apply -f jobs.toml --dry-run --output json",
+            "job apply -f jobs.toml --prune --dry-run --output json",
             "job apply --file -",
             "job import --crontab /etc/crontab --system --dry-run",
             "job list --prefix a --limit 3 --output json",

@@ -15,6 +15,7 @@ mod import;
 mod job;
 mod logging;
 mod output;
+mod plan;
 mod serve;
 mod signals;
 mod times;
