@@ -1,4 +1,4 @@
-//! Claims about `job apply`, with real processes.
+//! Claims about `job apply` and `job export`, with real processes.
 
 mod cli_support;
 
@@ -10,6 +10,76 @@ use std::{
     process::Stdio,
 };
 
+/// Jobs of every kind of schedule, work and rule, as `job export` writes them.
+const EVERY_KIND: &str = r#"[[job]]
+name = "bytes"
+every = "1h 30m"
+anchor = 2030-01-31T09:00:00.25Z
+handler = "h"
+payload_base64 = "AP8="
+timeout = "none"
+heartbeat = "30s"
+
+[[job]]
+name = "command"
+cron = "H H 1 1 *"
+command = ["/bin/sh", "-c", 'echo "$A"']
+env = { A = "1" }
+clean_env = true
+stdin = """
+
+one
+two
+"""
+dir = "/tmp"
+user = "nobody"
+output_bytes_max = 100
+pool = "high"
+priority = "P0"
+
+[[job]]
+name = "cron"
+cron = "30 2 * * MON-FRI"
+zone = "Europe/Berlin"
+handler = "h"
+payload = '{"not": "a command"}'
+retry = { attempts_max = 7, initial = "2s", jitter_percent = 0, max = "1m" }
+misfire = "fire-all"
+misfire_max = 7
+misfire_grace = "10m"
+overlap = "buffer-all"
+overlap_max = 3
+starts_at = 2030-12-01T00:00:00Z
+ends_at = 2031-12-01T00:00:00Z
+executions_max = 100
+jitter = "30s"
+dst_gap = "skip"
+dst_overlap = "both"
+paused = true
+
+[[job]]
+name = "delay"
+delay = "1h"
+handler = "h"
+retry = { multiplier = 1.5, non_retryable = ["Refused", "Gone"] }
+schedule_to_start = "1s 500ms"
+pause_after_failures = 5
+
+[[job]]
+name = "once"
+at = 2099-01-31T09:00:00.000001Z
+handler = "h"
+
+[[job]]
+name = "a"
+tenant = "acme"
+cron = "@yearly"
+handler = "exec"
+payload = '{ "argv": ["date"] }'
+misfire = "skip"
+overlap = "terminate-running"
+"#;
+
 /// The configuration of a server with a tenant besides `default`.
 const ACME: &str = "[[tenant]]\nname = \"acme\"\n";
 
@@ -19,6 +89,10 @@ fn handled(name: &str, keys: &str) -> String {
 
 fn apply(dev: &Dev, text: &str, more: &[&str]) -> Answer {
     dev.run(&[&["job", "apply", "-f", "-", "--output", "json"], more].concat(), text)
+}
+
+fn export(dev: &Dev) -> String {
+    dev.run(&["job", "export"], "").ok().stdout
 }
 
 /// The server's jobs.
@@ -34,6 +108,16 @@ fn revisions(dev: &Dev) -> Vec<(String, String, u64)> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let row = |job: &Value| (text(&job["tenant"]), text(&job["name"]), job["revision"].as_u64().expect("a number"));
     jobs(dev).iter().map(row).collect()
+}
+
+/// The server's jobs without what is theirs alone: identity and past.
+fn definitions(dev: &Dev) -> Vec<Value> {
+    let mut jobs = jobs(dev);
+    for job in &mut jobs {
+        let own = ["id", "created_at", "created_at_us", "revision", "next_fire_at", "next_fire_at_us"];
+        job.as_object_mut().expect("an object").retain(|key, _| !own.contains(&&**key));
+    }
+    jobs
 }
 
 #[test]
@@ -120,6 +204,76 @@ fn nothing_is_deleted_after_a_refusal() {
     let answer = apply(&dev, &unknown, &["--prune"]);
     assert!(answer.status == Some(1) && answer.stderr.contains("unknown-tenant"), "{answer:?}");
     assert_eq!(revisions(&dev), [("default".to_owned(), "old".to_owned(), 1)]);
+}
+
+#[test]
+fn what_is_exported_can_be_applied_here_without_a_change_and_elsewhere_as_the_same_jobs() {
+    let (here, there) = (Dev::start_with(ACME), Dev::start_with(ACME));
+    apply(&here, EVERY_KIND, &[]).ok();
+    let exported = export(&here);
+    let parts = |text: &str| {
+        let mut parts: Vec<_> =
+            text.trim_end().split("\n\n[[job]]\n").map(|job| job.replace("[[job]]\n", "")).collect();
+        parts.sort();
+        parts
+    };
+    assert_eq!(parts(&exported), parts(EVERY_KIND), "{exported}");
+
+    let before = jobs(&here);
+    let again = apply(&here, &exported, &["--prune"]).ok();
+    assert!(again.actions().iter().all(|(_, action)| action == "unchanged"), "{again:?}");
+    assert_eq!(again.actions().len(), 6);
+    assert_eq!(jobs(&here), before, "revisions and all else");
+
+    let made = apply(&there, &exported, &[]).ok();
+    assert!(made.actions().iter().all(|(_, action)| action == "created"), "{made:?}");
+    assert_eq!(definitions(&there), definitions(&here));
+    assert_eq!(export(&there), exported);
+}
+
+#[test]
+fn what_was_resolved_at_submission_is_exported_as_it_stands() {
+    let dev = Dev::start_server();
+    let file = handled("interval", "every = \"1h\"") + &handled("once", "after = \"1000h\"");
+    apply(&dev, &file, &[]).ok();
+    let exported = export(&dev);
+    assert!(exported.contains("\nevery = \"1h\"\nanchor = 2") && exported.contains("\nat = 2"), "{exported}");
+    for text in [&exported, &handled("interval", "every = \"1h\"")] {
+        let again = apply(&dev, text, &[]).ok();
+        assert!(again.actions().iter().all(|(_, action)| action == "unchanged"), "{again:?}");
+    }
+    let once = apply(&dev, &handled("once", "after = \"1000h\""), &[]).ok();
+    assert_eq!(once.actions(), pairs(&[("once", "changed")]), "it counts from each apply");
+}
+
+#[test]
+fn an_export_is_narrowed_by_tenant_and_prefix_and_comes_in_json_too() {
+    let dev = Dev::start_with(ACME);
+    let all = ["b", "a1", "a2"].map(|name| handled(name, "every = \"1h\"")).concat()
+        + &handled("a", "every = \"1h\"\nanchor = 2030-01-01T00:00:00Z\ntenant = \"acme\"\npaused = true");
+    apply(&dev, &all, &[]).ok();
+    let names = |more: &[&str]| -> Vec<String> {
+        let text = dev.run(&[&["job", "export"], more].concat(), "").ok().stdout;
+        text.lines().filter_map(|line| line.strip_prefix("name = ")).map(str::to_owned).collect()
+    };
+    assert_eq!(names(&[]), ["\"a\"", "\"a1\"", "\"a2\"", "\"b\""]);
+    assert_eq!(names(&["--prefix", "a", "--tenant", "default"]), ["\"a1\"", "\"a2\""]);
+    let acme = dev.run(&["job", "export", "--tenant", "acme", "--output", "json"], "").ok().json();
+    let expected = json!([{
+        "name": "a", "tenant": "acme", "handler": "h", "every": "1h", "anchor": "2030-01-01T00:00:00Z", "paused": true,
+    }]);
+    assert_eq!(acme, expected);
+}
+
+#[test]
+fn a_one_shot_that_has_fired_is_exported_with_a_warning() {
+    let dev = Dev::start();
+    let mut watch = dev.watch("once");
+    apply(&dev, "[[job]]\nname = \"once\"\nafter = \"0s\"\ncommand = [\"true\"]\n", &[]).ok();
+    watch.until("succeeded");
+    let exported = export(&dev);
+    assert!(exported.starts_with("# It has fired."), "{exported}");
+    assert_eq!(apply(&dev, &exported, &[]).ok().actions(), pairs(&[("once", "unchanged")]));
 }
 
 /// Applies `text`, and does `meanwhile` between the plan and what it says.

@@ -11,6 +11,7 @@ mod connection;
 mod cron;
 mod error;
 mod execution;
+mod export;
 mod import;
 mod job;
 mod logging;

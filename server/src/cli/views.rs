@@ -8,6 +8,7 @@
 //! | `job list` | array of [`JobRow`] |
 //! | `job get` | [`JobRow`] |
 //! | `job apply` | array of [`AppliedRow`] |
+//! | `job export` | array of the keys of each job, as the jobs file has them; no others |
 //! | `job import` | [`ImportAnswer`] |
 //! | `execution list` | array of [`ExecutionRow`] |
 //! | `execution get` | [`ExecutionRow`] |
@@ -15,6 +16,7 @@
 //! | `cron next` | array of [`FireRow`] |
 
 use super::times::rfc3339;
+use crate::jobs_file::write::Keys;
 use serde::{Serialize, Serializer};
 use tickwheel_client::{Execution, FiringRules, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
 
@@ -292,6 +294,11 @@ impl From<&Execution> for ExecutionRow {
             output: text(&execution.output),
         }
     }
+}
+
+/// The keys of a jobs file in JSON.
+pub(super) fn keys(keys: &Keys) -> serde_json::Value {
+    value(&toml::Value::Table(keys.table()))
 }
 
 /// A value of a jobs file in JSON; times become texts.
