@@ -153,7 +153,7 @@ pub(super) struct AppliedRow {
     pub action: &'static str,
     /// Whether it was only asked what would be done.
     pub dry_run: bool,
-    /// Of a conflict: that which was found. Of what was deleted or refused: that which the plan has seen.
+    /// Of a conflict: that which was found. Of what was deleted or refused: that which the plan has seen. `null`: there is no job.
     pub revision: Option<u64>,
     pub next_fire_at: Option<String>,
     pub next_fire_at_us: Option<u64>,
