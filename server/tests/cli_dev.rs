@@ -2,20 +2,9 @@
 
 mod cli_support;
 
-use cli_support::{Dev, tickwheel};
+use cli_support::{Dev, pairs, tickwheel, yearly};
 use serde_json::json;
 use std::{fs, net::UdpSocket, process::Stdio};
-
-/// A job that never fires by itself.
-fn yearly(name: &str, command: &str) -> String {
-    format!("[[job]]\nname = \"{name}\"\ncron = \"@yearly\"\ncommand = {command}\n")
-}
-
-fn actions(answer: &cli_support::Answer) -> Vec<(String, String)> {
-    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
-    let rows = answer.json();
-    rows.as_array().expect("an array").iter().map(|row| (text(&row["name"]), text(&row["action"]))).collect()
-}
 
 #[test]
 fn the_banner_names_the_places_and_commands_that_work() {
@@ -38,21 +27,18 @@ fn applying_a_file_again_changes_only_what_was_edited() {
     let dev = Dev::start();
     let apply =
         |text: &str, more: &[&str]| dev.run(&[&["job", "apply", "-f", "-", "--output", "json"], more].concat(), text);
-    let expect = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-        pairs.iter().map(|(name, action)| ((*name).to_owned(), (*action).to_owned())).collect()
-    };
     let first = format!("{}[[job]]\nname = \"b\"\nevery = \"1h\"\nhandler = \"h\"\n", yearly("a", "[\"date\"]"));
 
     let dry = apply(&first, &["--dry-run"]).ok();
-    assert_eq!(actions(&dry), expect(&[("a", "created"), ("b", "created")]));
+    assert_eq!(dry.actions(), pairs(&[("a", "created"), ("b", "created")]));
     assert_eq!(dev.run(&["job", "list", "--output", "json"], "").ok().json(), json!([]));
 
-    assert_eq!(actions(&apply(&first, &[]).ok()), expect(&[("a", "created"), ("b", "created")]));
-    assert_eq!(actions(&apply(&first, &[]).ok()), expect(&[("a", "unchanged"), ("b", "unchanged")]));
+    assert_eq!(apply(&first, &[]).ok().actions(), pairs(&[("a", "created"), ("b", "created")]));
+    assert_eq!(apply(&first, &[]).ok().actions(), pairs(&[("a", "unchanged"), ("b", "unchanged")]));
 
     dev.run(&["job", "pause", "a"], "").ok();
     let second = first.replace("date", "uptime");
-    assert_eq!(actions(&apply(&second, &[]).ok()), expect(&[("a", "updated"), ("b", "unchanged")]));
+    assert_eq!(apply(&second, &[]).ok().actions(), pairs(&[("a", "changed"), ("b", "unchanged")]));
     let job = dev.run(&["job", "get", "a", "--output", "json"], "").ok().json();
     assert_eq!((&job["paused"], &job["revision"]), (&json!(true), &json!(2)), "an apply leaves a paused job paused");
     assert!(job["payload"].as_str().expect("a text").contains("uptime"), "{job}");
@@ -60,7 +46,7 @@ fn applying_a_file_again_changes_only_what_was_edited() {
     let wrong = format!("{second}[[job]]\nname = \"c\"\nevery = \"1h\"\nhandler = \"h\"\ntenant = \"nobody\"\n");
     let refused = apply(&wrong, &[]);
     assert_eq!(refused.status, Some(1));
-    assert_eq!(actions(&refused), expect(&[("a", "unchanged"), ("b", "unchanged"), ("c", "refused")]));
+    assert_eq!(refused.actions(), pairs(&[("a", "unchanged"), ("b", "unchanged"), ("c", "refused")]));
     assert!(refused.stderr.contains("unknown-tenant") && refused.stderr.lines().count() == 1, "{}", refused.stderr);
 }
 

@@ -51,8 +51,8 @@ use tokio::{
 
 /// Tenant of a client whose identity may speak for any, unless it chooses one.
 const TENANT_DEFAULT: &str = "default";
-/// Requests that [`Client::submit_many`] keeps in flight.
-const SUBMISSIONS_AHEAD: usize = 1024;
+/// Requests that [`Client::submit_many`] and [`Client::get_many`] keep in flight.
+const REQUESTS_AHEAD: usize = 1024;
 /// How long [`Client::close`] waits for the last packets to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -151,9 +151,9 @@ impl Client {
         jobs: impl IntoIterator<Item = &'a JobBuilder>,
         mode: SubmitMode,
     ) -> Vec<Result<Submission, RequestError>> {
-        let (mut results, mut ahead) = (Vec::new(), VecDeque::with_capacity(SUBMISSIONS_AHEAD));
+        let (mut results, mut ahead) = (Vec::new(), VecDeque::with_capacity(REQUESTS_AHEAD));
         for job in jobs {
-            if ahead.len() == SUBMISSIONS_AHEAD {
+            if ahead.len() == REQUESTS_AHEAD {
                 results.push(finish(ahead.pop_front()).await);
             }
             ahead.push_back(self.start_submit(job, mode).await);
@@ -169,12 +169,25 @@ impl Client {
     /// # Errors
     /// A refusal `unknown-job`, and what every request may meet.
     pub async fn get(&self, name: &str) -> Result<Job, RequestError> {
-        let (tenant, partition) = self.locate(name)?;
-        let encode = |request_id| encoded(&JobByName { request_id, partition, tenant, name });
-        match self.ask(partition, true, encode).await? {
-            Reply::Job(job) => Ok(*job),
-            other => Err(unexpected(&other)),
+        job(self.start_get(name).await?.answer().await)
+    }
+
+    /// Jobs by tenant and name, pipelined; the results are in the order of the names.
+    pub async fn get_many<'a>(
+        &self,
+        names: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Vec<Result<Job, RequestError>> {
+        let (mut results, mut ahead) = (Vec::new(), VecDeque::with_capacity(REQUESTS_AHEAD));
+        for (tenant, name) in names {
+            if ahead.len() == REQUESTS_AHEAD {
+                results.push(finish_get(ahead.pop_front()).await);
+            }
+            ahead.push_back(self.for_tenant(tenant).start_get(name).await);
         }
+        while !ahead.is_empty() {
+            results.push(finish_get(ahead.pop_front()).await);
+        }
+        results
     }
 
     /// Lists jobs across all partitions, by partition.
@@ -360,6 +373,12 @@ impl Client {
         Ok(self.start(partition, true, encode, Sink::Single).await)
     }
 
+    async fn start_get(&self, name: &str) -> Result<InFlight, RequestError> {
+        let (tenant, partition) = self.locate(name)?;
+        let encode = |request_id| encoded(&JobByName { request_id, partition, tenant, name });
+        Ok(self.start(partition, true, encode, Sink::Single).await)
+    }
+
     async fn ask(
         &self,
         partition: PartitionId,
@@ -462,6 +481,18 @@ fn bounded(field: &'static str, text: &str, bytes_max: usize) -> Result<(), Requ
 async fn finish(request: Option<Result<InFlight, RequestError>>) -> Result<Submission, RequestError> {
     let request = request.expect("called for requests that were started");
     submission(request?.answer().await)
+}
+
+async fn finish_get(request: Option<Result<InFlight, RequestError>>) -> Result<Job, RequestError> {
+    let request = request.expect("called for requests that were started");
+    job(request?.answer().await)
+}
+
+fn job(reply: Result<Reply, RequestError>) -> Result<Job, RequestError> {
+    match reply? {
+        Reply::Job(job) => Ok(*job),
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn submission(reply: Result<Reply, RequestError>) -> Result<Submission, RequestError> {

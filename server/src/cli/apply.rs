@@ -1,26 +1,36 @@
 //! `tickwheel job apply`: makes the server's jobs equal to those of a file.
 //!
-//! Each job is compared with what the server has, and submitted only when they differ, with the revision that was compared, so that
-//! a change by someone else meanwhile is refused instead of lost. A job that is paused stays paused unless the file says
-//! otherwise; an interval keeps its phase. `after` counts from each apply, so such a job is always submitted again.
-//! Deliberately absent: deleting what is not in the file.
+//! First it plans, comparing each job with what the server has, and shows the plan; then it does what the plan says. A job that
+//! is paused stays paused unless the file says otherwise; an interval keeps its phase. `after` counts from each apply, so such a
+//! job is always submitted again. What is not in the file is left alone without `--prune`.
 
 use super::{
     args::{ApplyArguments, OutputFormat},
     connection::with_client,
     error::CliError,
-    output, times,
+    output,
+    plan::Plan,
+    times,
     views::AppliedRow,
 };
-use crate::jobs_file::{self, FILE_BYTES_MAX, FileJob};
+use crate::jobs_file::{self, FILE_BYTES_MAX};
 use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Formatter},
     fs::File,
     io::{self, Read},
     path::Path,
 };
-use tickwheel_client::{
-    Client, Job, JobBuilder, JobDefinition, RefusalCode, RequestError, Schedule, Submission, SubmitMode, Timestamp,
-};
+use tickwheel_client::Timestamp;
+
+/// How many jobs a plan creates, changes, deletes and leaves.
+#[derive(Default)]
+struct Summary(BTreeMap<&'static str, usize>);
+
+/// Longest text of a value in a plan, in characters.
+const VALUE_CHARS_MAX: usize = 60;
+/// What a plan shows where a key is not given.
+const ABSENT: &str = "(absent)";
 
 pub(super) fn run(arguments: &ApplyArguments) -> Result<(), CliError> {
     let (file, text) = read(&arguments.file)?;
@@ -33,12 +43,20 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<(), CliError> {
     if jobs.is_empty() {
         return Err(CliError::Failed(format!("{file}: no jobs in it; a job is a [[job]] table")));
     }
-    let rows = with_client(&arguments.connection, async |client| Ok(apply(&client, jobs, arguments.dry_run).await))?;
-    match arguments.output.output {
-        OutputFormat::Json => output::json(&rows)?,
-        OutputFormat::Table => table(&rows, arguments.dry_run)?,
-    }
-    tell_refused(&rows)
+    let form = arguments.output.output;
+    let (rows, shown) = with_client(&arguments.connection, async |client| {
+        let plan = Plan::make(&client, jobs, arguments.prune).await?;
+        // A plan that nobody reads is carried out all the same; that it could not be shown is told at the end.
+        let shown = if form == OutputFormat::Table { show_plan(plan.rows()) } else { Ok(()) };
+        let rows = if arguments.dry_run { plan.into_rows() } else { plan.carry_out(&client).await };
+        Ok((rows, shown))
+    })?;
+    let shown = shown.and_then(|()| match form {
+        OutputFormat::Json => output::json(&rows),
+        OutputFormat::Table if arguments.dry_run => Ok(()),
+        OutputFormat::Table => show_outcome(&rows),
+    });
+    tell_failed(&rows).and(shown)
 }
 
 /// Name and text of a file; `-` is the standard input.
@@ -58,98 +76,61 @@ fn read(path: &Path) -> Result<(String, String), CliError> {
     Ok((name, text))
 }
 
-/// Applies `jobs`; a row for each, in their order.
-pub(super) async fn apply(client: &Client, jobs: Vec<FileJob>, dry_run: bool) -> Vec<AppliedRow> {
-    let mut rows = Vec::with_capacity(jobs.len());
-    let mut differing = Vec::new();
-    for mut job in jobs {
-        if job.definition.tenant.is_empty() {
-            job.definition.tenant = client.tenant().to_owned();
+/// A line for each job, and for each key that changes.
+fn show_plan<'a>(rows: impl Iterator<Item = &'a AppliedRow>) -> Result<(), CliError> {
+    let (mut cells, mut summary) = (Vec::new(), Summary::default());
+    for row in rows {
+        let plan = row.plan.unwrap_or(row.action);
+        *summary.0.entry(plan).or_default() += 1;
+        let mut who = [plan.to_owned(), row.tenant.clone(), row.name.clone()];
+        for change in &row.changes {
+            let [plan, tenant, name] = std::mem::take(&mut who);
+            cells.push([
+                plan,
+                tenant,
+                name,
+                change.key.clone(),
+                value(change.from.as_ref()),
+                value(change.to.as_ref()),
+            ]);
         }
-        let found = match client.for_tenant(&job.definition.tenant).get(&job.definition.name).await {
-            Ok(found) => Some(found),
-            Err(RequestError::Refused(refusal)) if refusal.code == RefusalCode::UnknownJob => None,
-            Err(error) => {
-                rows.push(refused(&job.definition, dry_run, error));
-                continue;
-            }
-        };
-        let row = compare(&mut job, found.as_ref(), dry_run);
-        if row.action != "unchanged" && !dry_run {
-            let revision = found.map_or(0, |found| found.revision);
-            differing.push((rows.len(), JobBuilder::from(job.definition).expected_revision(revision)));
+        if row.changes.is_empty() {
+            let [plan, tenant, name] = who;
+            cells.push([plan, tenant, name, String::new(), String::new(), String::new()]);
         }
-        rows.push(row);
     }
-    let answers = client.submit_many(differing.iter().map(|(_, builder)| builder), SubmitMode::Upsert).await;
-    for ((index, builder), answer) in differing.iter().zip(answers) {
-        rows[*index] = match answer {
-            Ok(submission) => submitted(builder.definition(), &submission),
-            Err(error) => refused(builder.definition(), false, error),
-        };
-    }
-    rows
+    output::table(["PLAN", "TENANT", "NAME", "KEY", "FROM", "TO"], cells)?;
+    output::write(&format!("\n{summary}\n"))
 }
 
-/// What is to be done about `job`, whose definition takes over from `found` what the file leaves open.
-fn compare(job: &mut FileJob, found: Option<&Job>, dry_run: bool) -> AppliedRow {
-    let wanted = &mut job.definition;
-    let mut row = row(wanted, "created", dry_run);
-    let Some(found) = found else { return row };
-    wanted.paused = job.paused.unwrap_or(found.paused);
-    if let (Schedule::Interval { every, anchor }, Schedule::Interval { every: old_every, anchor: old_anchor }) =
-        (&mut wanted.schedule, &found.definition.schedule)
-        && every == old_every
-        && anchor.is_none()
-    {
-        *anchor = *old_anchor;
-    }
-    let mut current = found.definition.clone();
-    current.paused = found.paused;
-    row.action = if *wanted == current { "unchanged" } else { "updated" };
-    row.revision = Some(found.revision);
-    (row.next_fire_at, row.next_fire_at_us) = time(found.next_fire);
-    row
-}
-
-fn submitted(definition: &JobDefinition, submission: &Submission) -> AppliedRow {
-    let action = if submission.created { "created" } else { "updated" };
-    let (next_fire_at, next_fire_at_us) = time(submission.next_fire);
-    AppliedRow { revision: Some(submission.revision), next_fire_at, next_fire_at_us, ..row(definition, action, false) }
-}
-
-fn refused(definition: &JobDefinition, dry_run: bool, error: RequestError) -> AppliedRow {
-    AppliedRow { reason: CliError::from(error).line(), ..row(definition, "refused", dry_run) }
-}
-
-fn row(definition: &JobDefinition, action: &'static str, dry_run: bool) -> AppliedRow {
-    AppliedRow {
-        tenant: definition.tenant.clone(),
-        name: definition.name.clone(),
-        action,
-        dry_run,
-        revision: None,
-        next_fire_at: None,
-        next_fire_at_us: None,
-        reason: None,
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let count = |name| self.0.get(name).copied().unwrap_or_default();
+        let (create, change, delete, same) = (count("create"), count("change"), count("delete"), count("unchanged"));
+        write!(f, "{create} to create, {change} to change, {delete} to delete, {same} unchanged")
     }
 }
 
-fn time(at: Option<Timestamp>) -> (Option<String>, Option<u64>) {
-    (at.and_then(times::rfc3339), at.map(Timestamp::as_micros))
+/// A value as the jobs file has it, cut if it is long.
+fn value(value: Option<&toml::Value>) -> String {
+    let text = value.map_or_else(|| ABSENT.to_owned(), ToString::to_string);
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
 }
 
-fn table(rows: &[AppliedRow], dry_run: bool) -> Result<(), CliError> {
+fn show_outcome(rows: &[AppliedRow]) -> Result<(), CliError> {
     let cells = rows.iter().map(|row| {
         let next = row.next_fire_at_us.map(Timestamp::from_micros);
         [row.tenant.clone(), row.name.clone(), row.action.to_owned(), times::column(next)]
     });
-    let action = if dry_run { "WOULD BE" } else { "RESULT" };
-    output::table(["TENANT", "NAME", action, "NEXT FIRE"], cells)
+    output::write("\n")?;
+    output::table(["TENANT", "NAME", "RESULT", "NEXT FIRE"], cells)
 }
 
-/// A line for each refusal; an error if there is any.
-pub(super) fn tell_refused<'a>(rows: impl IntoIterator<Item = &'a AppliedRow>) -> Result<(), CliError> {
+/// A line for each conflict and refusal; an error if there is any.
+pub(super) fn tell_failed<'a>(rows: impl IntoIterator<Item = &'a AppliedRow>) -> Result<(), CliError> {
     let mut outcome = Ok(());
     for row in rows {
         if let Some(reason) = &row.reason {

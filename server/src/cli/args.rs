@@ -122,8 +122,10 @@ pub(super) struct WorkerArguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JobCommand {
-    /// Create or update the jobs of a file; jobs that are not in it are left alone
+    /// Create or update the jobs of a file, once it is shown what that changes
     Apply(ApplyArguments),
+    /// Write jobs as a jobs file, which `job apply` reads
+    Export(ExportArguments),
     /// Create or update a job for every line of a crontab
     Import(ImportArguments),
     /// List jobs
@@ -145,6 +147,9 @@ pub(super) struct ApplyArguments {
     /// Jobs file (TOML); `-` reads the standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
+    /// Delete the jobs that are not in the file, of the tenants that are
+    #[arg(long)]
+    pub prune: bool,
     /// Say what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -152,6 +157,26 @@ pub(super) struct ApplyArguments {
     pub connection: ConnectionArguments,
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExportFormat {
+    /// A jobs file
+    Toml,
+    /// The keys of the jobs file in JSON, an object for each job
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArguments {
+    /// Only names that begin so
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    /// Form of the answer
+    #[arg(long, value_name = "FORM", value_enum, default_value = "toml")]
+    pub output: ExportFormat,
 }
 
 #[derive(Debug, Args)]
@@ -433,8 +458,10 @@ mod tests {
             "server --data x",
             "worker --server h:1 --certs d --cert w --pool high --pool spot --concurrency 3 --allow /bin/true --allow date",
             "worker --allow-any",
-            "job apply -f jobs.toml --dry-run --output json",
+            "job apply -f jobs.toml --prune --dry-run --output json",
             "job apply --file -",
+            "job export --tenant t --prefix a --output toml",
+            "job export --output json",
             "job import --crontab /etc/crontab --system --dry-run",
             "job list --prefix a --limit 3 --output json",
             "job get a/b --server h:1 --certs d --cert c --tenant t",
@@ -469,6 +496,7 @@ mod tests {
             ("worker --allow-any --concurrency 0", ErrorKind::ValueValidation),
             ("dev --listen 7400", ErrorKind::ValueValidation),
             ("job list --output xml", ErrorKind::InvalidValue),
+            ("job export --output table", ErrorKind::InvalidValue),
             ("job get", ErrorKind::MissingRequiredArgument),
             ("job apply", ErrorKind::MissingRequiredArgument),
             ("cron next @daily -n 0", ErrorKind::ValueValidation),

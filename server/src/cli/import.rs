@@ -10,7 +10,9 @@ use super::{
     connection::with_client,
     cron,
     error::CliError,
-    job, output, times,
+    job, output,
+    plan::Plan,
+    times,
     views::{AppliedRow, ImportAnswer, ImportedRow, RefusedLineRow},
 };
 use crate::{
@@ -37,8 +39,9 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<(), CliError> {
     let mut rows = rows(&jobs);
     if !arguments.dry_run && !jobs.is_empty() {
         let wanted = jobs.into_iter().map(|job| FileJob { definition: job.definition, paused: None }).collect();
-        let applied =
-            with_client(&arguments.connection, async |client| Ok(apply::apply(&client, wanted, false).await))?;
+        let applied = with_client(&arguments.connection, async |client| {
+            Ok(Plan::make(&client, wanted, false).await?.carry_out(&client).await)
+        })?;
         for (row, applied) in rows.iter_mut().zip(applied) {
             row.applied = Some(applied);
         }
@@ -104,7 +107,7 @@ fn table(answer: &ImportAnswer) -> Result<(), CliError> {
 }
 
 fn tell_refused(answer: &ImportAnswer, path: &Path) -> Result<(), CliError> {
-    let mut outcome = apply::tell_refused(answer.jobs.iter().filter_map(|job| job.applied.as_ref()));
+    let mut outcome = apply::tell_failed(answer.jobs.iter().filter_map(|job| job.applied.as_ref()));
     for RefusedLineRow { line, text, reason } in &answer.refused {
         let (path, reason, text) = (path.display(), output::printable(reason), output::printable(text));
         eprintln!("error: {path}:{line}: {reason}; nothing was created for `{text}`");

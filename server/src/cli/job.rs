@@ -1,11 +1,11 @@
-//! `tickwheel job`: commands on jobs. Applying files is in `apply`, importing crontabs in `import`.
+//! `tickwheel job`: commands on jobs. Applying files is in `apply`, writing them in `export`, importing crontabs in `import`.
 
 use super::{
     apply,
     args::{JobCommand, JobGetArguments, JobListArguments, JobNameArguments, OutputFormat},
     connection::{present, with_client},
     error::CliError,
-    import, output, times,
+    export, import, output, times,
     views::JobRow,
 };
 use std::time::Duration;
@@ -23,6 +23,7 @@ enum Verb {
 pub(super) fn run(command: &JobCommand) -> Result<(), CliError> {
     match command {
         JobCommand::Apply(arguments) => apply::run(arguments),
+        JobCommand::Export(arguments) => export::run(arguments),
         JobCommand::Import(arguments) => import::run(arguments),
         JobCommand::List(arguments) => list(arguments),
         JobCommand::Get(arguments) => get(arguments),

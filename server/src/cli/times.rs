@@ -1,9 +1,11 @@
 //! Times and durations as the commands write and read them: RFC 3339, in UTC unless another offset is asked for.
 
 use super::error::CliError;
-use jiff::{SignedDuration, tz::Offset};
-use std::time::Duration;
+use crate::jobs_file::point::{self, to_jiff};
+use jiff::tz::Offset;
 use tickwheel_client::Timestamp;
+
+pub(super) use crate::jobs_file::{duration::write as friendly, point::rfc3339};
 
 /// What a table shows where there is no time.
 pub(super) const NO_TIME: &str = "-";
@@ -11,11 +13,6 @@ pub(super) const NO_TIME: &str = "-";
 /// The time now.
 pub(super) fn now() -> Timestamp {
     Timestamp::from_micros(u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0))
-}
-
-/// `at` as RFC 3339 in UTC, to the microsecond; `None` beyond the year 9999.
-pub(super) fn rfc3339(at: Timestamp) -> Option<String> {
-    to_jiff(at).map(|time| time.to_string())
 }
 
 /// `at` as RFC 3339 with an offset from UTC, given in seconds; `None` beyond the year 9999.
@@ -30,11 +27,6 @@ pub(super) fn column(at: Option<Timestamp>) -> String {
     whole.unwrap_or_else(|| NO_TIME.to_owned())
 }
 
-/// A duration as the jobs file writes it.
-pub(super) fn friendly(duration: Duration) -> String {
-    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
-}
-
 /// Parses RFC 3339 with an offset.
 ///
 /// # Errors
@@ -42,12 +34,7 @@ pub(super) fn friendly(duration: Duration) -> String {
 pub(super) fn parse(text: &str) -> Result<Timestamp, CliError> {
     let wrong =
         || CliError::Usage(format!("{text:?} is not a time since 1970 with an offset, such as 2030-01-31T09:00:00Z"));
-    let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
-    u64::try_from(time.as_microsecond()).map(Timestamp::from_micros).map_err(|_| wrong())
-}
-
-fn to_jiff(at: Timestamp) -> Option<jiff::Timestamp> {
-    i64::try_from(at.as_micros()).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok())
+    point::parse(text).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -72,14 +59,6 @@ mod tests {
         assert_eq!(parse("2026-01-01T01:00:00+01:00").expect("a time"), Timestamp::from_secs(1_767_225_600));
         for wrong in ["", "now", "2026-01-01", "2026-01-01T00:00:00", "1969-12-31T23:59:59Z"] {
             assert_eq!(parse(wrong).expect_err(wrong).exit_status(), 2, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn durations_are_written_as_the_jobs_file_reads_them() {
-        for duration in [Duration::from_millis(1), Duration::from_secs(90), Duration::from_secs(86_400 * 3 + 5)] {
-            let text = friendly(duration);
-            assert_eq!(crate::jobs_file::duration::parse(&text), Ok(duration), "{text}");
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `job list` | array of [`JobRow`] |
 //! | `job get` | [`JobRow`] |
 //! | `job apply` | array of [`AppliedRow`] |
+//! | `job export` | array of the keys of each job, as the jobs file has them; no others |
 //! | `job import` | [`ImportAnswer`] |
 //! | `execution list` | array of [`ExecutionRow`] |
 //! | `execution get` | [`ExecutionRow`] |
@@ -16,7 +17,8 @@
 //! | `cron explain` | [`ExplanationAnswer`] |
 
 use super::times::rfc3339;
-use serde::Serialize;
+use crate::jobs_file::write::Keys;
+use serde::{Serialize, Serializer};
 use tickwheel_client::{Execution, FiringRules, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
 use tickwheel_engine::schedule::{ClockChange, ClockChangeEffect, Fires, ZonedTime};
 
@@ -145,16 +147,31 @@ pub(super) struct ExecutionRow {
 pub(super) struct AppliedRow {
     pub tenant: String,
     pub name: String,
-    /// `created`, `updated`, `unchanged` or `refused`.
+    /// `create`, `change`, `unchanged` or `delete`; `null`: the server would not say how the job stands.
+    pub plan: Option<&'static str>,
+    /// With `change`: the keys in which it differs.
+    pub changes: Vec<ChangeRow>,
+    /// `created`, `changed`, `unchanged`, `deleted`, `conflict` or `refused`.
     pub action: &'static str,
     /// Whether it was only asked what would be done.
     pub dry_run: bool,
-    /// `null` when it was refused, or would be created.
+    /// Of a conflict: that which was found. Of what was deleted or refused: that which the plan has seen. `null`: there is no job.
     pub revision: Option<u64>,
     pub next_fire_at: Option<String>,
     pub next_fire_at_us: Option<u64>,
-    /// Why it was refused.
+    /// Why it was refused, or what is in conflict.
     pub reason: Option<String>,
+}
+
+/// A key of the jobs file that changes; those of tables are told one by one, as in `retry.initial`.
+#[derive(Debug, Serialize)]
+pub(super) struct ChangeRow {
+    pub key: String,
+    /// `null`: the key is not given; so `to`.
+    #[serde(serialize_with = "optional_value")]
+    pub from: Option<toml::Value>,
+    #[serde(serialize_with = "optional_value")]
+    pub to: Option<toml::Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -369,6 +386,28 @@ impl From<&Execution> for ExecutionRow {
             output: text(&execution.output),
         }
     }
+}
+
+/// The keys of a jobs file in JSON.
+pub(super) fn keys(keys: &Keys) -> serde_json::Value {
+    value(&toml::Value::Table(keys.table()))
+}
+
+/// A value of a jobs file in JSON; times become texts.
+pub(super) fn value(toml: &toml::Value) -> serde_json::Value {
+    match toml {
+        toml::Value::String(text) => text.as_str().into(),
+        toml::Value::Integer(number) => (*number).into(),
+        toml::Value::Float(number) => (*number).into(),
+        toml::Value::Boolean(flag) => (*flag).into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(values) => values.iter().map(value).collect(),
+        toml::Value::Table(table) => table.iter().map(|(key, inner)| (key.clone(), value(inner))).collect(),
+    }
+}
+
+fn optional_value<S: Serializer>(toml: &Option<toml::Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    toml.as_ref().map(value).serialize(serializer)
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -2,11 +2,11 @@
 //!
 //! A day has 24 hours and a week 7 days; months and years are refused, because their length depends on when they begin.
 
-use jiff::{Span, SpanRelativeTo};
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use std::time::Duration;
 
 /// What stands for the absence of a limit.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// A text that is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +34,11 @@ pub fn parse_limit(text: &str) -> Result<Option<Duration>, DurationError> {
     if text.trim() == NONE { Ok(None) } else { parse(text).map(Some) }
 }
 
+/// Writes a duration so that [`parse`] reads the same, to the nanosecond.
+pub fn write(duration: Duration) -> String {
+    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +60,21 @@ mod tests {
         ];
         for (text, millis) in cases {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_they_are_read() {
+        for (micros, text) in [
+            (0, "0s"),
+            (1, "1µs"),
+            (1_500_000, "1s 500ms"),
+            (5_400_000_000, "1h 30m"),
+            (259_205_000_000, "72h 5s"),
+            (3_162_240_000_000_000, "878400h"),
+        ] {
+            let duration = Duration::from_micros(micros);
+            assert_eq!((write(duration), parse(text)), (text.to_owned(), Ok(duration)));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The jobs file: jobs written down in TOML, one `[[job]]` table each, for `tickwheel job apply`.
+//! The jobs file: jobs written down in TOML, one `[[job]]` table each, for `tickwheel job apply` and from `tickwheel job export`.
 //!
 //! | key | meaning | default |
 //! |---|---|---|
@@ -7,6 +7,7 @@
 //! | `command` | program and arguments; no shell is involved | |
 //! | `env`, `clean_env`, `stdin`, `dir`, `user`, `output_bytes_max` | with `command`: as in [`CommandPayload`] | |
 //! | `handler`, `payload` | without `command`: the worker's handler, and a text for it | `exec` with `command` |
+//! | `payload_base64` | instead of `payload`: bytes for the handler, in base64 | |
 //! | `cron`, `zone` | a cron expression and its IANA zone | zone `UTC` |
 //! | `dst_gap`, `dst_overlap` | with `cron`: what becomes of local times that a change of the clock leaves out (`skip`, `fire-after`) or shows twice (`first`, `second`, `both`) | `vixie` |
 //! | `every`, `anchor` | a fixed interval, and a time that it is counted from | the first apply |
@@ -35,12 +36,15 @@
 //!
 //! [`CommandPayload`]: crate::command_worker::CommandPayload
 
+mod base64;
 pub mod duration;
+pub mod point;
 mod resolve;
 mod rules;
 mod section;
 #[cfg(test)]
 mod tests;
+pub mod write;
 
 use section::JobSection;
 use serde::Deserialize;

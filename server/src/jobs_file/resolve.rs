@@ -1,9 +1,9 @@
 //! From a table's words to a definition.
 
 use super::{
-    FileJob, JobProblem,
+    FileJob, JobProblem, base64,
     duration::{self, DurationError},
-    rules,
+    point as time, rules,
     section::{JobSection, RetrySection},
 };
 use crate::command_worker::{CommandPayload, HANDLER};
@@ -16,7 +16,7 @@ use tickwheel_wire::{
 };
 
 /// Zone of a cron expression that names none.
-const ZONE_DEFAULT: &str = "UTC";
+pub(super) const ZONE_DEFAULT: &str = "UTC";
 
 pub(super) fn resolve(section: JobSection, zones: &mut Zones) -> Result<FileJob, JobProblem> {
     let mut section = section;
@@ -121,10 +121,11 @@ fn work(section: &mut JobSection) -> Result<(String, Vec<u8>), JobProblem> {
             return Err(JobProblem::Together { key, relation: "is of use only with", other: "command" });
         }
         let handler = section.handler.take().ok_or(JobProblem::NoWork)?;
-        return Ok((handler, section.payload.take().unwrap_or_default().into_bytes()));
+        return Ok((handler, payload(section)?));
     };
-    if section.payload.is_some() {
-        return Err(JobProblem::Together { key: "payload", relation: "cannot be given with", other: "command" });
+    let payloads = [("payload", section.payload.is_some()), ("payload_base64", section.payload_base64.is_some())];
+    if let Some((key, _)) = payloads.into_iter().find(|(_, given)| *given) {
+        return Err(JobProblem::Together { key, relation: "cannot be given with", other: "command" });
     }
     let handler = section.handler.take().unwrap_or_else(|| HANDLER.to_owned());
     if argv.first().is_none_or(String::is_empty) {
@@ -140,6 +141,16 @@ fn work(section: &mut JobSection) -> Result<(String, Vec<u8>), JobProblem> {
         ..CommandPayload::new(argv)
     };
     Ok((handler, payload.encode()))
+}
+
+/// The payload of a job that is no command.
+fn payload(section: &mut JobSection) -> Result<Vec<u8>, JobProblem> {
+    let text = section.payload.take();
+    let Some(encoded) = section.payload_base64.take() else { return Ok(text.unwrap_or_default().into_bytes()) };
+    if text.is_some() {
+        return Err(JobProblem::Together { key: "payload_base64", relation: "cannot be given with", other: "payload" });
+    }
+    base64::parse(&encoded).ok_or_else(|| value("payload_base64", "it is not base64 with padding"))
 }
 
 fn retry_policy(section: &RetrySection) -> Result<RetryPolicy, JobProblem> {
@@ -200,8 +211,7 @@ pub(super) fn delay(key: &'static str, text: &str, least: Duration) -> Result<Du
 pub(super) fn point(key: &'static str, text: &str) -> Result<Timestamp, JobProblem> {
     let problem =
         || value(key, &format!("{text:?} is not a time since 1970 with an offset, such as 2030-01-31T09:00:00Z"));
-    let time: jiff::Timestamp = text.parse().map_err(|_| problem())?;
-    u64::try_from(time.as_microsecond()).map(Timestamp::from_micros).map_err(|_| problem())
+    time::parse(text).ok_or_else(problem)
 }
 
 pub(super) fn named<T>(

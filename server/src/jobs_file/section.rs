@@ -14,6 +14,7 @@ pub(super) struct JobSection {
     pub tenant: Option<String>,
     pub handler: Option<String>,
     pub payload: Option<String>,
+    pub payload_base64: Option<String>,
 
     pub command: Option<Vec<String>>,
     pub env: Option<BTreeMap<String, String>>,

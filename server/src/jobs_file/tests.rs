@@ -88,6 +88,12 @@ fn every_key_has_its_meaning() {
 }
 
 #[test]
+fn bytes_are_given_in_base64() {
+    let job = one("handler = \"h\"\nevery = \"1s\"\npayload_base64 = \"\"\"\n  AP8A\n  /w==\n\"\"\"");
+    assert_eq!(*job.definition.payload, [0x00, 0xff, 0x00, 0xff]);
+}
+
+#[test]
 fn at_most_once_is_one_attempt() {
     let job = one("handler = \"h\"\nevery = \"1s\"\ndelivery = \"at-most-once\"");
     assert_eq!(job.definition.retry.attempts_max, 1);
@@ -182,6 +188,10 @@ fn what_means_nothing_is_refused_with_its_key() {
     refused("every = \"1s\"\nhandler = \"h\"\nstdin = \"x\"", "`stdin` is of use only with `command`");
     refused("every = \"1s\"\nhandler = \"h\"\nzone = \"UTC\"", "`zone` is of use only with `cron`");
     refused("every = \"1s\"\ncommand = [\"x\"]\npayload = \"y\"", "`payload` cannot be given with `command`");
+    refused(
+        "every = \"1s\"\ncommand = [\"x\"]\npayload_base64 = \"\"",
+        "`payload_base64` cannot be given with `command`",
+    );
     refused("handler = \"h\"\nevery = \"1us\"", "`every`: \"1us\" is shorter than 1 ms");
     refused("handler = \"h\"\nafter = \"5300w\"", "`after`: \"5300w\" is longer than 100 years");
     refused(
@@ -232,6 +242,11 @@ fn what_means_nothing_is_refused_with_its_key() {
         ("delay = \"1s\"\noverlap = \"buffer-one\"", "`overlap` makes no sense with `a fixed delay`"),
         ("after = \"1s\"\nexecutions_max = 2", "`executions_max` makes no sense with `a single time`"),
         ("cron = \"@daily\"\nanchor = 2030-01-01T00:00:00Z", "`anchor` is of use only with `every`"),
+        (
+            "every = \"1s\"\npayload = \"\"\npayload_base64 = \"AP8=\"",
+            "`payload_base64` cannot be given with `payload`",
+        ),
+        ("every = \"1s\"\npayload_base64 = \"AP8\"", "`payload_base64`: it is not base64 with padding"),
         (
             "every = \"1s\"\nends_at = \"soon\"",
             "`ends_at`: \"soon\" is not a time since 1970 with an offset, such as 2030-01-31T09:00:00Z",

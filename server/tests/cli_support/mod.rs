@@ -9,6 +9,9 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// Keeps a server small.
+const CONFIG: &str = "[log]\nsegment_bytes = 4194304\n[node]\npartitions = 8\n";
+
 /// What a command that has ended left.
 #[derive(Debug)]
 pub struct Answer {
@@ -23,11 +26,29 @@ impl Answer {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// What `job apply` has done, in JSON: name and action of each job.
+    #[track_caller]
+    pub fn actions(&self) -> Vec<(String, String)> {
+        let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+        let rows = self.json();
+        rows.as_array().expect("an array").iter().map(|row| (text(&row["name"]), text(&row["action"]))).collect()
+    }
+
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.status, Some(0), "{self:?}");
         self
     }
+}
+
+/// What [`Answer::actions`] is compared with.
+pub fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, action)| ((*name).to_owned(), (*action).to_owned())).collect()
+}
+
+/// A job that never fires by itself.
+pub fn yearly(name: &str, command: &str) -> String {
+    format!("[[job]]\nname = \"{name}\"\ncron = \"@yearly\"\ncommand = {command}\n")
 }
 
 /// The binary, without the settings of whoever runs the tests.
@@ -69,7 +90,12 @@ pub struct Dev {
 impl Dev {
     /// Starts it on a free port and waits for its banner.
     pub fn start() -> Self {
-        Self::launch("dev", tempfile::tempdir().expect("a temporary directory"), "Ctrl-C")
+        Self::start_with("")
+    }
+
+    /// The same, with `settings` added to its configuration.
+    pub fn start_with(settings: &str) -> Self {
+        Self::launch("dev", tempfile::tempdir().expect("a temporary directory"), settings, "Ctrl-C")
     }
 
     /// Makes certificates and starts a `server`, which has no worker.
@@ -79,13 +105,13 @@ impl Dev {
         for kind in ["ca", "server", "admin", "worker"] {
             tickwheel(&["certs", kind, "--out", &certs], "").ok();
         }
-        Self::launch("server", folder, "certificates")
+        Self::launch("server", folder, "", "certificates")
     }
 
     /// `mark` is in the last line of the banner.
-    fn launch(kind: &str, folder: TempDir, mark: &str) -> Self {
+    fn launch(kind: &str, folder: TempDir, settings: &str, mark: &str) -> Self {
         let config = folder.path().join("tickwheel.toml");
-        fs::write(&config, "[log]\nsegment_bytes = 4194304\n[node]\npartitions = 8\n").expect("written");
+        fs::write(&config, CONFIG.to_owned() + settings).expect("written");
         let mut child = command()
             .args([kind, "--shards", "1", "--listen", "127.0.0.1:0"])
             .arg("--config")
