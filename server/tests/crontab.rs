@@ -5,7 +5,7 @@ use tickwheel_client::{JobDefinition, Schedule};
 use tickwheel_engine::schedule::{self, CronError, Zones};
 use tickwheel_server::{
     command_worker::{CommandPayload, HANDLER},
-    crontab::{Format, Import, ImportedJob, RefusedReason, import, import_in_zone},
+    import::crontab::{Format, Import, ImportedJob, RefusedReason, import, import_in_zone},
 };
 use tickwheel_wire::Timestamp;
 

@@ -14,7 +14,7 @@ use super::{
     views::{AppliedRow, ImportAnswer, ImportedRow, RefusedLineRow},
 };
 use crate::{
-    crontab::{self, Format, Import, ImportedJob},
+    import::crontab::{self, Format, Import, ImportedJob},
     jobs_file::{FILE_BYTES_MAX, FileJob},
 };
 use std::{

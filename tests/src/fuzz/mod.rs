@@ -16,7 +16,7 @@ use tickwheel_engine::{
     shard::{Directory, Effects, Identity, Input, PartitionLimits, Pool, Role, Shard, ShardConfig, Tenant},
 };
 use tickwheel_server::{
-    crontab::{self, Format},
+    import::crontab::{self, Format},
     jobs_file,
 };
 use tickwheel_wire::{

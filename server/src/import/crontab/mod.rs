@@ -15,8 +15,8 @@
 mod command;
 mod line;
 mod name;
-mod zone;
 
+use super::zone;
 use crate::command_worker::{CommandPayload, HANDLER, is_user};
 use command::Command;
 use line::{Entry, Line};
