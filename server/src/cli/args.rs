@@ -124,7 +124,7 @@ pub(super) struct WorkerArguments {
 pub(super) enum JobCommand {
     /// Create or update the jobs of a file; jobs that are not in it are left alone
     Apply(ApplyArguments),
-    /// Create or update a job for every line of a crontab
+    /// Create or update the jobs of a crontab or of CronJobs of Kubernetes
     Import(ImportArguments),
     /// List jobs
     List(JobListArguments),
@@ -156,10 +156,16 @@ pub(super) struct ApplyArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
-    /// The crontab
-    #[arg(long, value_name = "FILE")]
-    pub crontab: PathBuf,
-    /// The file has a user column; /etc/crontab and the files of /etc/cron.d are known to have one
+    /// A crontab, or manifests of Kubernetes; `-` reads the standard input
+    #[arg(value_name = "PATH", required_unless_present = "crontab")]
+    pub path: Option<PathBuf>,
+    /// What it is [default: told by its name and its text]
+    #[arg(long, value_name = "FORM", value_enum)]
+    pub from: Option<crate::import::Form>,
+    /// The crontab: PATH with `--from crontab`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "from"])]
+    pub crontab: Option<PathBuf>,
+    /// The crontab has a user column; /etc/crontab and the files of /etc/cron.d are known to have one
     #[arg(long)]
     pub system: bool,
     /// Show the jobs and their next fires; change nothing, and ask no server
@@ -405,6 +411,8 @@ mod tests {
             "job apply -f jobs.toml --dry-run --output json",
             "job apply --file -",
             "job import --crontab /etc/crontab --system --dry-run",
+            "job import jobs.yaml --from kubernetes",
+            "job import - --from kubernetes --output json",
             "job list --prefix a --limit 3 --output json",
             "job get a/b --server h:1 --certs d --cert c --tenant t",
             "job pause a",
@@ -437,6 +445,9 @@ mod tests {
             ("job list --output xml", ErrorKind::InvalidValue),
             ("job get", ErrorKind::MissingRequiredArgument),
             ("job apply", ErrorKind::MissingRequiredArgument),
+            ("job import", ErrorKind::MissingRequiredArgument),
+            ("job import a --crontab b", ErrorKind::ArgumentConflict),
+            ("job import a --from anacron", ErrorKind::InvalidValue),
             ("cron next @daily -n 0", ErrorKind::ValueValidation),
             ("certs client", ErrorKind::MissingRequiredArgument),
             ("certs server --days 0", ErrorKind::ValueValidation),
