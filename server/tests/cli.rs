@@ -156,9 +156,13 @@ fn an_import_knows_the_form_of_its_file_and_shows_what_it_would_make() {
     };
     let manifest = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\nspec:\n  schedule: \"0 3 * * *\"\n  timeZone: Asia/Tokyo\n  \
                     jobTemplate: {spec: {template: {spec: {containers: [{name: a, command: [date]}]}}}}\n---\nkind: Secret\n";
+    file("a.service", "[Service]\nExecStart=/bin/date\n");
+    let timer = file("a.timer", "[Timer]\nOnCalendar=*-*-* 03:00 Asia/Tokyo\n");
     for (path, name, more) in [
         (file("a.yaml", manifest), "kubernetes/default/a", &[][..]),
         (file("manifest", manifest), "kubernetes/default/a", &[]),
+        (timer, "systemd/a", &[]),
+        (folder.path().to_owned(), "systemd/a", &[]),
         (file("crontab", "CRON_TZ=Asia/Tokyo\n0 3 * * * date\n"), "crontab/crontab/date-", &[]),
         (file("b.yaml", "CRON_TZ=Asia/Tokyo\n0 3 * * * date\n"), "crontab/b.yaml/date-", &["--from", "crontab"]),
     ] {
@@ -191,6 +195,8 @@ fn an_import_refuses_parts_by_file_and_line_and_misused_arguments_as_a_whole() {
     assert!(answer.stderr.starts_with(&format!("error: {}:4: ", path.display())), "{}", answer.stderr);
     let file = path.display().to_string();
     refused(&["job", "import", &file, "--system", "--dry-run"], 2, &["--system"]);
+    refused(&["job", "import", "-", "--from", "systemd", "--dry-run"], 2, &[".timer"]);
+    refused(&["job", "import", &folder.path().display().to_string(), "--dry-run"], 1, &["*.timer"]);
     let piped = tickwheel(&["job", "import", "-", "--dry-run"], "0 3 * * * date\n").ok();
     assert!(piped.stdout.contains("0 3 * * *"), "{}", piped.stdout);
 }

@@ -124,7 +124,7 @@ pub(super) struct WorkerArguments {
 pub(super) enum JobCommand {
     /// Create or update the jobs of a file; jobs that are not in it are left alone
     Apply(ApplyArguments),
-    /// Create or update the jobs of a crontab or of CronJobs of Kubernetes
+    /// Create or update the jobs of a crontab, of CronJobs of Kubernetes, or of systemd timers
     Import(ImportArguments),
     /// List jobs
     List(JobListArguments),
@@ -156,7 +156,7 @@ pub(super) struct ApplyArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
-    /// A crontab, or manifests of Kubernetes; `-` reads the standard input
+    /// A crontab, manifests of Kubernetes, a systemd timer beside its service, or a folder of those; `-` reads the standard input
     #[arg(value_name = "PATH", required_unless_present = "crontab")]
     pub path: Option<PathBuf>,
     /// What it is [default: told by its name and its text]
@@ -412,7 +412,7 @@ mod tests {
             "job apply --file -",
             "job import --crontab /etc/crontab --system --dry-run",
             "job import jobs.yaml --from kubernetes",
-            "job import - --from kubernetes --output json",
+            "job import - --from systemd --output json",
             "job list --prefix a --limit 3 --output json",
             "job get a/b --server h:1 --certs d --cert c --tenant t",
             "job pause a",

@@ -15,7 +15,7 @@ use crate::{
     import::{
         Form, Import, ImportedJob,
         crontab::{self, Format},
-        kubernetes,
+        kubernetes, systemd,
     },
     jobs_file::{FILE_BYTES_MAX, FileJob},
 };
@@ -66,12 +66,21 @@ fn import(arguments: &ImportArguments) -> Result<Import<String>, CliError> {
     let path = path.as_ref().or(crontab.as_ref()).expect("one of them is required");
     let failed = |error: io::Error| CliError::Failed(format!("{}: {error}", path.display()));
     let from = from.or_else(|| crontab.as_ref().map(|_| Form::Crontab)).or_else(|| Form::of_name(path));
+    if path.is_dir() || (from == Some(Form::Systemd) && path != STDIN) {
+        if from.is_some_and(|from| from != Form::Systemd) || *system {
+            return Err(CliError::Usage(format!("{}: a folder holds timers of systemd", path.display())));
+        }
+        return systemd::import(path).map(Import::told).map_err(failed);
+    }
     let text = read(path).map_err(failed)?;
     let from = from.unwrap_or_else(|| if *system { Form::Crontab } else { Form::of_text(&text) });
     match from {
         Form::Crontab => Ok(crontab::import(&text, path, format(path, *system)).told()),
         _ if *system => Err(CliError::Usage("`--system` says something about a crontab, and this is none".to_owned())),
         Form::Kubernetes => Ok(kubernetes::import(&text, path).told()),
+        Form::Systemd => Err(CliError::Usage(
+            "a timer needs its service beside it: name the .timer file, or the folder of both".to_owned(),
+        )),
     }
 }
 

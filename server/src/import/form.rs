@@ -10,12 +10,15 @@ pub enum Form {
     Crontab,
     /// Manifests of Kubernetes.
     Kubernetes,
+    /// Timers of systemd.
+    Systemd,
 }
 
 impl Form {
     /// The form of the file at `path`, by the end of its name; `None` where it tells nothing.
     pub fn of_name(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
+            "timer" | "service" => Some(Self::Systemd),
             "yaml" | "yml" | "json" => Some(Self::Kubernetes),
             _ => None,
         }
@@ -24,6 +27,7 @@ impl Form {
     /// The form of a text, by what only one of them can hold; otherwise it is a crontab.
     pub fn of_text(text: &str) -> Self {
         let told = |line: &str| match line {
+            "[Unit]" | "[Timer]" => Some(Self::Systemd),
             _ if ["apiVersion:", "kind:", "---", "{"].iter().any(|start| line.starts_with(start)) => {
                 Some(Self::Kubernetes)
             }
@@ -40,6 +44,8 @@ mod tests {
     #[test]
     fn a_form_is_known_by_the_name_or_else_by_the_text() {
         for (name, form) in [
+            ("a/backup.timer", Some(Form::Systemd)),
+            ("backup.service", Some(Form::Systemd)),
             ("b.yaml", Some(Form::Kubernetes)),
             ("b.yml", Some(Form::Kubernetes)),
             ("b.json", Some(Form::Kubernetes)),
@@ -49,6 +55,8 @@ mod tests {
             assert_eq!(Form::of_name(name.as_ref()), form, "{name}");
         }
         for (text, form) in [
+            ("# backups\n[Unit]\nDescription=x\n", Form::Systemd),
+            ("\n[Timer]\r\nOnCalendar=daily\n", Form::Systemd),
             ("apiVersion: batch/v1\nkind: CronJob\n", Form::Kubernetes),
             ("# x\n--- # y\nkind: List\n", Form::Kubernetes),
             ("{\"kind\": \"List\"}", Form::Kubernetes),

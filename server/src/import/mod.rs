@@ -10,6 +10,7 @@ pub mod crontab;
 mod form;
 pub mod kubernetes;
 mod printed;
+pub mod systemd;
 mod zone;
 
 pub use form::Form;
