@@ -3,7 +3,7 @@
 mod cli_support;
 
 use cli_support::{Answer, tickwheel};
-use std::{fs, net::UdpSocket, os::unix::fs::PermissionsExt as _};
+use std::{fs, net::UdpSocket, os::unix::fs::PermissionsExt as _, path::Path};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -138,4 +138,65 @@ fn a_data_directory_that_cannot_be_made_has_its_own_status() {
     fs::write(&file, "").expect("written");
     let data = file.join("data").display().to_string();
     refused(&["dev", "--listen", "127.0.0.1:0", "--data", &data], 11, &["--data", &data]);
+}
+
+/// Imports `path` without a server, in JSON.
+fn dry_import(path: &Path, more: &[&str]) -> Answer {
+    let path = path.display().to_string();
+    tickwheel(&[&["job", "import", &path, "--dry-run", "--output", "json"], more].concat(), "")
+}
+
+#[test]
+fn an_import_knows_the_form_of_its_file_and_shows_what_it_would_make() {
+    let folder = folder();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("written");
+        path
+    };
+    let manifest = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\nspec:\n  schedule: \"0 3 * * *\"\n  timeZone: Asia/Tokyo\n  \
+                    jobTemplate: {spec: {template: {spec: {containers: [{name: a, command: [date]}]}}}}\n---\nkind: Secret\n";
+    file("a.service", "[Service]\nExecStart=/bin/date\n");
+    let timer = file("a.timer", "[Timer]\nOnCalendar=*-*-* 03:00 Asia/Tokyo\n");
+    for (path, name, more) in [
+        (file("a.yaml", manifest), "kubernetes/default/a", &[][..]),
+        (file("manifest", manifest), "kubernetes/default/a", &[]),
+        (timer, "systemd/a", &[]),
+        (folder.path().to_owned(), "systemd/a", &[]),
+        (file("crontab", "CRON_TZ=Asia/Tokyo\n0 3 * * * date\n"), "crontab/crontab/date-", &[]),
+        (file("b.yaml", "CRON_TZ=Asia/Tokyo\n0 3 * * * date\n"), "crontab/b.yaml/date-", &["--from", "crontab"]),
+    ] {
+        let rows = dry_import(&path, more).ok().json();
+        let job = &rows["jobs"][0];
+        assert!(job["name"].as_str().expect("a name").starts_with(name), "{rows}");
+        assert_eq!((&job["applied"], rows["refused"].as_array().map(Vec::len)), (&serde_json::json!(null), Some(0)));
+        let fires = job["next_fires"].as_array().expect("fires");
+        assert!(
+            fires.len() == 3
+                && fires.iter().all(|fire| fire["at"].as_str().expect("a time").ends_with("T03:00:00+09:00"))
+        );
+    }
+    let skipped = dry_import(&folder.path().join("a.yaml"), &[]).json();
+    assert_eq!(skipped["skipped"][0]["line"], 9);
+}
+
+#[test]
+fn an_import_refuses_parts_by_file_and_line_and_misused_arguments_as_a_whole() {
+    let folder = folder();
+    let path = folder.path().join("jobs.yaml");
+    fs::write(&path, "kind: CronJob\napiVersion: batch/v1\nmetadata: {name: a}\nspec: {schedule: never}\n")
+        .expect("written");
+    let answer = dry_import(&path, &[]);
+    let row = &answer.json()["refused"][0];
+    assert_eq!(
+        (answer.status, &row["line"], &row["text"]),
+        (Some(1), &serde_json::json!(4), &serde_json::json!("CronJob a"))
+    );
+    assert!(answer.stderr.starts_with(&format!("error: {}:4: ", path.display())), "{}", answer.stderr);
+    let file = path.display().to_string();
+    refused(&["job", "import", &file, "--system", "--dry-run"], 2, &["--system"]);
+    refused(&["job", "import", "-", "--from", "systemd", "--dry-run"], 2, &[".timer"]);
+    refused(&["job", "import", &folder.path().display().to_string(), "--dry-run"], 1, &["*.timer"]);
+    let piped = tickwheel(&["job", "import", "-", "--dry-run"], "0 3 * * * date\n").ok();
+    assert!(piped.stdout.contains("0 3 * * *"), "{}", piped.stdout);
 }

@@ -107,6 +107,22 @@ fn a_crontab_is_imported_line_by_line_and_again_without_a_change() {
 }
 
 #[test]
+fn a_suspended_cron_job_is_imported_paused_and_again_without_a_change() {
+    let dev = Dev::start();
+    let manifest = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a, namespace: n}\nspec:\n  schedule: \"@every 1h\"\n  suspend: true\n  \
+                    jobTemplate: {spec: {template: {spec: {containers: [{command: [date]}]}}}}\n";
+    let import = |manifest: &str| dev.run(&["job", "import", "-", "--output", "json"], manifest).ok().json();
+    for action in ["created", "unchanged"] {
+        assert_eq!(import(manifest)["jobs"][0]["applied"]["action"], json!(action));
+        assert_eq!(
+            dev.run(&["job", "get", "kubernetes/n/a", "--output", "json"], "").ok().json()["paused"],
+            json!(true)
+        );
+    }
+    assert_eq!(import(&manifest.replace("true", "false"))["jobs"][0]["applied"]["action"], json!("changed"));
+}
+
+#[test]
 fn a_worker_runs_what_its_list_allows_and_nothing_else() {
     let server = Dev::start_server();
     let mut worker = cli_support::command()

@@ -5,7 +5,10 @@ use tickwheel_client::{JobDefinition, Schedule};
 use tickwheel_engine::schedule::{self, CronError, Zones};
 use tickwheel_server::{
     command_worker::{CommandPayload, HANDLER},
-    crontab::{Format, Import, ImportedJob, RefusedReason, import, import_in_zone},
+    import::{
+        ImportedJob,
+        crontab::{Format, Import, RefusedReason, import, import_in_zone},
+    },
 };
 use tickwheel_wire::Timestamp;
 
@@ -56,7 +59,7 @@ fn every_shorthand_but_reboot_is_a_schedule() {
     let import = user("# start\n@reboot  /usr/bin/agent\n@daily x\n");
     assert_eq!((import.jobs.len(), import.refused.len()), (1, 1));
     let refused = &import.refused[0];
-    assert_eq!((refused.line, refused.text.as_str()), (2, "@reboot  /usr/bin/agent"));
+    assert_eq!((refused.line, refused.text.as_str()), (Some(2), "@reboot  /usr/bin/agent"));
     assert_eq!(refused.reason, RefusedReason::Schedule(CronError::Reboot));
 }
 
@@ -101,7 +104,7 @@ fn the_zone_of_a_schedule_is_that_of_cron_tz() {
 fn an_unknown_zone_refuses_the_lines_that_it_would_govern() {
     let import = user("@daily a\nCRON_TZ=Mars/Olympus\n@daily b\nCRON_TZ=UTC\n@daily c\n");
     let lines: Vec<_> = import.refused.iter().map(|refused| refused.line).collect();
-    assert_eq!((lines, import.jobs.len()), (vec![2, 3], 2));
+    assert_eq!((lines, import.jobs.len()), (vec![Some(2), Some(3)], 2));
     let text = import.refused[1].reason.to_string();
     assert!(text.contains("line 2") && text.contains("Mars/Olympus"), "{text}");
 }
@@ -126,7 +129,7 @@ fn bad_lines_are_refused_one_by_one_with_their_reasons() {
         assert_eq!((import.jobs.len(), import.refused.len()), (2, 1), "{line:?}");
         let refused = &import.refused[0];
         let reason = refused.reason.to_string();
-        assert_eq!((refused.line, refused.text.as_str()), (2, line));
+        assert_eq!((refused.line, refused.text.as_str()), (Some(2), line));
         assert!(words.split('|').any(|words| reason.contains(words)), "{line:?}: {reason}");
     }
 }

@@ -10,16 +10,13 @@ use super::{
     error::CliError,
     output,
     plan::Plan,
-    times,
+    source, times,
     views::AppliedRow,
 };
-use crate::jobs_file::{self, FILE_BYTES_MAX};
+use crate::jobs_file;
 use std::{
     collections::BTreeMap,
     fmt::{self, Display, Formatter},
-    fs::File,
-    io::{self, Read},
-    path::Path,
 };
 use tickwheel_client::Timestamp;
 
@@ -33,7 +30,7 @@ const VALUE_CHARS_MAX: usize = 60;
 const ABSENT: &str = "(absent)";
 
 pub(super) fn run(arguments: &ApplyArguments) -> Result<(), CliError> {
-    let (file, text) = read(&arguments.file)?;
+    let (file, text) = (source::name(&arguments.file), source::read(&arguments.file)?);
     let jobs = jobs_file::parse(&text, &file).map_err(|errors| {
         for error in &errors {
             eprintln!("error: {}", output::printable(&error.to_string()));
@@ -57,23 +54,6 @@ pub(super) fn run(arguments: &ApplyArguments) -> Result<(), CliError> {
         OutputFormat::Table => show_outcome(&rows),
     });
     tell_failed(&rows).and(shown)
-}
-
-/// Name and text of a file; `-` is the standard input.
-fn read(path: &Path) -> Result<(String, String), CliError> {
-    let name = if path == "-" { "standard input".to_owned() } else { path.display().to_string() };
-    let source: io::Result<Box<dyn Read>> = if path == "-" {
-        Ok(Box::new(io::stdin()))
-    } else {
-        File::open(path).map(|file| Box::new(file) as Box<dyn Read>)
-    };
-    let mut text = String::new();
-    let read = source.and_then(|source| source.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
-    read.map_err(|error| CliError::Failed(format!("{name}: {error}")))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(CliError::Failed(format!("{name}: longer than {FILE_BYTES_MAX} bytes; split it")));
-    }
-    Ok((name, text))
 }
 
 /// A line for each job, and for each key that changes.

@@ -126,7 +126,7 @@ pub(super) enum JobCommand {
     Apply(ApplyArguments),
     /// Write jobs as a jobs file, which `job apply` reads
     Export(ExportArguments),
-    /// Create or update a job for every line of a crontab
+    /// Create or update the jobs of a crontab, of CronJobs of Kubernetes, or of systemd timers
     Import(ImportArguments),
     /// List jobs
     List(JobListArguments),
@@ -181,10 +181,16 @@ pub(super) struct ExportArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
-    /// The crontab
-    #[arg(long, value_name = "FILE")]
-    pub crontab: PathBuf,
-    /// The file has a user column; /etc/crontab and the files of /etc/cron.d are known to have one
+    /// A crontab, manifests of Kubernetes, a systemd timer beside its service, or a folder of those; `-` reads the standard input
+    #[arg(value_name = "PATH", required_unless_present = "crontab")]
+    pub path: Option<PathBuf>,
+    /// What it is [default: told by its name and its text]
+    #[arg(long, value_name = "FORM", value_enum)]
+    pub from: Option<crate::import::Form>,
+    /// The crontab: PATH with `--from crontab`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "from"])]
+    pub crontab: Option<PathBuf>,
+    /// The crontab has a user column; /etc/crontab and the files of /etc/cron.d are known to have one
     #[arg(long)]
     pub system: bool,
     /// Show the jobs and their next fires; change nothing, and ask no server
@@ -463,6 +469,8 @@ mod tests {
             "job export --tenant t --prefix a --output toml",
             "job export --output json",
             "job import --crontab /etc/crontab --system --dry-run",
+            "job import jobs.yaml --from kubernetes",
+            "job import - --from systemd --output json",
             "job list --prefix a --limit 3 --output json",
             "job get a/b --server h:1 --certs d --cert c --tenant t",
             "job pause a",
@@ -499,6 +507,9 @@ mod tests {
             ("job export --output table", ErrorKind::InvalidValue),
             ("job get", ErrorKind::MissingRequiredArgument),
             ("job apply", ErrorKind::MissingRequiredArgument),
+            ("job import", ErrorKind::MissingRequiredArgument),
+            ("job import a --crontab b", ErrorKind::ArgumentConflict),
+            ("job import a --from anacron", ErrorKind::InvalidValue),
             ("cron next @daily -n 0", ErrorKind::ValueValidation),
             ("cron next @daily --gap fire", ErrorKind::InvalidValue),
             ("cron explain", ErrorKind::MissingRequiredArgument),

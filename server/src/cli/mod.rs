@@ -19,6 +19,7 @@ mod output;
 mod plan;
 mod serve;
 mod signals;
+mod source;
 mod times;
 mod views;
 mod worker;

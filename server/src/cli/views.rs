@@ -177,11 +177,14 @@ pub(super) struct ChangeRow {
 #[derive(Debug, Serialize)]
 pub(super) struct ImportAnswer {
     pub jobs: Vec<ImportedRow>,
-    pub refused: Vec<RefusedLineRow>,
+    pub refused: Vec<RefusedPartRow>,
+    /// What is no job.
+    pub skipped: Vec<SkippedRow>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct ImportedRow {
+    pub file: String,
     /// From 1.
     pub line: usize,
     pub name: String,
@@ -195,11 +198,20 @@ pub(super) struct ImportedRow {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct RefusedLineRow {
-    /// From 1.
-    pub line: usize,
+pub(super) struct RefusedPartRow {
+    pub file: String,
+    /// From 1; `null`: of no line in particular.
+    pub line: Option<usize>,
     pub text: String,
     pub reason: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SkippedRow {
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    pub note: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -16,7 +16,10 @@ use tickwheel_engine::{
     shard::{Directory, Effects, Identity, Input, PartitionLimits, Pool, Role, Shard, ShardConfig, Tenant},
 };
 use tickwheel_server::{
-    crontab::{self, Format},
+    import::{
+        crontab::{self, Format},
+        kubernetes, systemd,
+    },
     jobs_file,
 };
 use tickwheel_wire::{
@@ -29,12 +32,14 @@ use tickwheel_wire::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     ("frames", frames),
     ("events", events),
     ("cron", cron),
     ("jobs_file", jobs_file),
     ("crontab", crontab),
+    ("kubernetes", kubernetes),
+    ("systemd", systemd),
     ("snapshot", snapshot),
     ("log", log),
 ];
@@ -165,4 +170,19 @@ pub fn crontab(bytes: &[u8]) {
             let _ = crontab::import_in_zone(text, Path::new("/var/spool/cron/crontabs/fuzz"), format, "Europe/Berlin");
         }
     }
+}
+
+/// Manifests of Kubernetes.
+pub fn kubernetes(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = kubernetes::import(text, Path::new("fuzz.yaml"));
+    }
+}
+
+/// Units of systemd: each begins behind a line `=== PATH`, its path in their folder.
+pub fn systemd(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let units = text.split("=== ").filter_map(|unit| unit.split_once('\n'));
+    let texts = units.map(|(path, text)| (path.to_owned(), text.to_owned()));
+    let _ = systemd::import_texts(Path::new("fuzz"), texts, "Europe/Berlin");
 }

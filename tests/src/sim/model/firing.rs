@@ -253,7 +253,7 @@ impl Job {
         match state {
             ExecutionState::Succeeded => self.waiting.failures = 0,
             ExecutionState::Failed | ExecutionState::TimedOut | ExecutionState::WorkerLost => {
-                self.waiting.failures += 1
+                self.waiting.failures += 1;
             }
             _ => {}
         }

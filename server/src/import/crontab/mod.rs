@@ -15,24 +15,22 @@
 mod command;
 mod line;
 mod name;
-mod zone;
 
+use super::{ImportedJob, zone};
 use crate::command_worker::{CommandPayload, HANDLER, is_user};
 use command::Command;
 use line::{Entry, Line};
 use name::Names;
-use std::{collections::BTreeMap, path::Path};
-use tickwheel_client::{JobBuilder, JobDefinition, RetryPolicy};
-use tickwheel_engine::schedule::{CronError, Schedule, Zones};
-use tickwheel_wire::{
-    job::{JobSpec, JobSpecError},
-    limits,
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
 };
+use tickwheel_client::{JobBuilder, RetryPolicy};
+use tickwheel_engine::schedule::{CronError, Schedule, Zones};
+use tickwheel_wire::job::JobSpecError;
 
 /// The shell of a file that names none.
 const SHELL_DEFAULT: &str = "/bin/sh";
-/// Stands in for the tenant, which the client fills in, while a definition is checked.
-const ANY_TENANT: &str = "t";
 
 /// The two forms of a crontab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,36 +49,8 @@ impl Format {
     }
 }
 
-/// What became of a crontab.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Import {
-    /// A job for each line that can be honoured.
-    pub jobs: Vec<ImportedJob>,
-    /// The lines that cannot.
-    pub refused: Vec<Refused>,
-}
-
-/// A line that can be honoured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImportedJob {
-    /// The line's number, from 1.
-    pub line: usize,
-    /// The job, checked but for its tenant, which is empty: the client's.
-    pub definition: JobDefinition,
-    /// What whoever imports should know, in sentences without an end.
-    pub notes: Vec<String>,
-}
-
-/// A line that cannot be honoured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The line's number, from 1.
-    pub line: usize,
-    /// The line.
-    pub text: String,
-    /// Why.
-    pub reason: RefusedReason,
-}
+/// What became of a crontab: a job for each line that can be honoured, and the lines that cannot.
+pub type Import = super::Import<RefusedReason>;
 
 /// Why a line cannot be honoured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +106,7 @@ pub fn import_in_zone(text: &str, path: &Path, format: Format, zone: &str) -> Im
             importer.note("the file's last line has no end; cron would ignore it".to_owned());
         }
         if let Err(reason) = importer.line(number, line) {
-            importer.import.refused.push(Refused { line: number, text: line.to_owned(), reason });
+            importer.import.refuse(path, Some(number), line, reason);
         }
     }
     importer.import
@@ -144,6 +114,7 @@ pub fn import_in_zone(text: &str, path: &Path, format: Format, zone: &str) -> Im
 
 /// What the lines so far have set.
 struct Importer {
+    file: PathBuf,
     format: Format,
     /// The user of a user's crontab in cron's own folder.
     owner: Option<String>,
@@ -159,6 +130,7 @@ struct Importer {
 impl Importer {
     fn new(path: &Path, format: Format, zone: &str) -> Self {
         Self {
+            file: path.to_owned(),
             format,
             owner: name::owner(path).filter(|_| format == Format::User),
             names: Names::new(path),
@@ -166,7 +138,7 @@ impl Importer {
             zone: Ok(zone.to_owned()),
             env: BTreeMap::new(),
             notes: Vec::new(),
-            import: Import { jobs: Vec::new(), refused: Vec::new() },
+            import: Import::new(),
         }
     }
 
@@ -232,7 +204,7 @@ impl Importer {
             .start_to_close(None)
             .definition()
             .clone();
-        JobSpec { tenant: ANY_TENANT, ..definition.spec() }.validate(limits::PAYLOAD_BYTES_MAX)?;
+        super::check(&definition)?;
         if entry.is_silent {
             self.note("the leading `-` has no effect".to_owned());
         }
@@ -240,7 +212,8 @@ impl Importer {
             self.note("`\\\\` is handed to the shell as it stands; some crons make one backslash of it".to_owned());
         }
         let notes = std::mem::take(&mut self.notes);
-        self.import.jobs.push(ImportedJob { line: number, definition, notes });
+        let file = self.file.clone();
+        self.import.jobs.push(ImportedJob { file, line: number, definition, paused: None, notes });
         Ok(())
     }
 

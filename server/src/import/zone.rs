@@ -1,6 +1,6 @@
-//! The time zone of this machine, which is that of its cron.
+//! The time zone of this machine, which is that of its cron and of its timers.
 //!
-//! Deliberately absent: the variable `TZ`, which says how the one who imports wants to see times, not when cron runs.
+//! Deliberately absent: the variable `TZ`, which says how the one who imports wants to see times, not when jobs run.
 
 use std::{fs, path::Path};
 
