@@ -129,10 +129,14 @@ fn schedules() -> impl Strategy<Value = (u8, u64, u64, String, String)> {
     (0..4u8, any::<u64>(), any::<u64>(), "[*0-9/, -]{1,30}", "[A-Za-z/_]{1,30}")
 }
 
+/// Texts without control characters; Miri would take minutes to list those.
+const SHORT: &str = if cfg!(miri) { "[ -~é-😀]{1,20}" } else { "\\PC{1,20}" };
+const LONG: &str = if cfg!(miri) { "[ -~é-😀]{1,40}" } else { "\\PC{1,40}" };
+
 proptest! {
     #[test]
     fn definitions_are_read_back_as_written(
-        schedule in schedules(), texts in ("\\PC{1,20}", "\\PC{1,40}", "\\PC{1,20}", "\\PC{1,20}"), payload: Vec<u8>,
+        schedule in schedules(), texts in (SHORT, LONG, SHORT, SHORT), payload: Vec<u8>,
         numbers in any::<(u16, u32, u16, u32, u8)>(), more in any::<(u32, u32, bool)>(), priority in 0..3u8,
     ) {
         let (kind, first, second, expression, zone) = &schedule;

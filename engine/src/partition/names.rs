@@ -108,14 +108,15 @@ mod tests {
 
     #[test]
     fn slots_are_found_after_many_splits_and_removals() {
+        const COUNT: u32 = if cfg!(miri) { 1_000 } else { 100_000 };
         let mut names = Names::new();
-        for slot in 0..100_000 {
+        for slot in 0..COUNT {
             names.insert(hash(slot), slot, hash);
         }
-        for slot in (0..100_000).step_by(3) {
+        for slot in (0..COUNT).step_by(3) {
             names.remove(hash(slot), slot);
         }
-        for slot in 0..100_000 {
+        for slot in 0..COUNT {
             let found = names.find(hash(slot), |other| other == slot);
             assert_eq!(found, (slot % 3 != 0).then_some(slot));
         }
@@ -123,14 +124,16 @@ mod tests {
 
     #[test]
     fn equal_hashes_do_not_split_for_ever() {
+        const COUNT: u32 = if cfg!(miri) { 460 } else { 1_000 };
         let mut names = Names::new();
-        for slot in 0..1_000 {
+        for slot in 0..COUNT {
             names.insert(42, slot, |_| 42);
         }
-        assert_eq!(names.find(42, |other| other == 999), Some(999));
+        assert_eq!(names.find(42, |other| other == COUNT - 1), Some(COUNT - 1));
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "measures memory")]
     fn an_entry_costs_at_most_eleven_and_a_half_bytes() {
         let mut names = Names::new();
         for slot in 0..200_000_u32 {

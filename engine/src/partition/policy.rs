@@ -242,6 +242,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "counts ten thousand minutes")]
     fn the_memo_survives_the_bound_on_missed_firings() {
         let timing = Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into() };
         let (mut rhythm, mut zones) = (Rhythm::new(timing), Zones::new());

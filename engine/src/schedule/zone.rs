@@ -190,6 +190,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads all zones")]
     fn every_zone_has_the_offsets_of_jiff_up_to_the_year_9999() {
         let zones = every_zone();
         assert!(zones.len() > 500);
@@ -207,6 +208,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads all zones")]
     fn periods_join_without_a_hole_and_last_longer_than_a_day() {
         for (zone, _) in every_zone() {
             let mut period = zone.period_at(0);
