@@ -365,7 +365,7 @@ proptest! {
 
     #[test]
     fn order_and_slots_are_those_of_the_plain_model(
-        steps in prop::collection::vec(step(), 1..if cfg!(miri) { 60 } else { 300 }),
+        steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 300 }),
     ) {
         let (queues, workers) = (ModelQueues::default(), BTreeMap::new());
         let order = (0..4).map(PoolId).collect();

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn slots_are_found_after_many_splits_and_removals() {
-        const COUNT: u32 = if cfg!(miri) { 1_000 } else { 100_000 };
+        const COUNT: u32 = if cfg!(miri) { 600 } else { 100_000 };
         let mut names = Names::new();
         for slot in 0..COUNT {
             names.insert(hash(slot), slot, hash);
@@ -123,13 +123,13 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "compares all pairs of a full page")]
     fn equal_hashes_do_not_split_for_ever() {
-        const COUNT: u32 = if cfg!(miri) { 460 } else { 1_000 };
         let mut names = Names::new();
-        for slot in 0..COUNT {
+        for slot in 0..1_000 {
             names.insert(42, slot, |_| 42);
         }
-        assert_eq!(names.find(42, |other| other == COUNT - 1), Some(COUNT - 1));
+        assert_eq!(names.find(42, |other| other == 999), Some(999));
     }
 
     #[test]

@@ -229,7 +229,8 @@ mod tests {
         let berlin = zones.get("europe/berlin").expect("case does not matter");
         assert_eq!(berlin.name(), "Europe/Berlin");
         assert_eq!(berlin, zones.get("Europe/Berlin").expect("known"));
-        assert_ne!(berlin, zones.get("Europe/Paris").expect("known"));
+        let other = if cfg!(miri) { "UTC" } else { "Europe/Paris" };
+        assert_ne!(berlin, zones.get(other).expect("known"));
         for bad in ["", "Europe/Atlantis", "Etc/Unknown", "+02:00", "CET-1CEST", "Europe/Berlin "] {
             assert_eq!(zones.get(bad), Err(CronError::unknown_zone(bad)), "{bad:?}");
         }

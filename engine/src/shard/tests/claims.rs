@@ -591,7 +591,7 @@ fn a_name_of_another_partition_and_a_partition_elsewhere_are_refused() {
 
 #[test]
 fn pages_of_jobs_hold_every_job_once() {
-    const COUNT: usize = if cfg!(miri) { 20 } else { 100 };
+    const COUNT: usize = if cfg!(miri) { 12 } else { 100 };
     let mut world = World::new(1);
     for index in 0..COUNT {
         world.create(&every(&format!("job-{index:03}"), 10));
@@ -689,7 +689,7 @@ fn a_watch_tells_every_transition_in_order_and_ends_with_a_notice_at_its_bound()
 
     let all = |request_id| WatchFrame { request_id, partition: PartitionId(0), tenant: "acme", name: "" };
     world.ask(all);
-    for index in 0..if cfg!(miri) { 12 } else { 50 } {
+    for index in 0..if cfg!(miri) { 10 } else { 50 } {
         world.create(&once(&format!("x{index}"), 10));
     }
     world.pass(10 * SECOND);

@@ -176,7 +176,7 @@ struct Writing {
 }
 
 fn history() -> impl Strategy<Value = (u64, Vec<Step>)> {
-    (prop::sample::select(&STARTS_SECS[..]), prop::collection::vec(step(), 1..if cfg!(miri) { 20 } else { 90 }))
+    (prop::sample::select(&STARTS_SECS[..]), prop::collection::vec(step(), 1..if cfg!(miri) { 12 } else { 90 }))
 }
 
 struct History {
