@@ -170,6 +170,16 @@ fn any_text_is_a_crontab_or_an_error() {
 }
 
 #[test]
+fn any_text_is_manifests_or_an_error() {
+    run_named("kubernetes");
+}
+
+#[test]
+fn any_text_is_units_or_an_error() {
+    run_named("systemd");
+}
+
+#[test]
 fn any_bytes_are_a_snapshot_that_a_core_can_go_on_from_or_an_error() {
     run_named("snapshot");
 }

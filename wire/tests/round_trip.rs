@@ -192,10 +192,15 @@ fn rules() -> impl Strategy<Value = FiringRules> {
     })
 }
 
+/// Texts without control characters; Miri would take minutes to list those.
+const SHORT: &str = if cfg!(miri) { "[ -~é-😀]{1,20}" } else { "\\PC{1,20}" };
+const LONG: &str = if cfg!(miri) { "[ -~é-😀]{1,40}" } else { "\\PC{1,40}" };
+const EMPTY_TOO: &str = if cfg!(miri) { "[ -~é-😀]{0,20}" } else { "\\PC{0,20}" };
+
 proptest! {
     #[test]
     fn definitions_are_read_back_as_written(
-        schedule in schedules(), texts in ("\\PC{1,20}", "\\PC{1,40}", "\\PC{1,20}", "\\PC{1,20}", "\\PC{0,20}"), payload: Vec<u8>,
+        schedule in schedules(), texts in (SHORT, LONG, SHORT, SHORT, EMPTY_TOO), payload: Vec<u8>,
         numbers in any::<(u16, u32, u16, u32, u8)>(), more in any::<(u32, u32, bool)>(), priority in 0..3u8, rules in rules(),
     ) {
         let (kind, first, second, expression, zone) = &schedule;

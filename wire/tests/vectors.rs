@@ -460,7 +460,8 @@ fn encode_by_table(rows: &[Vec<String>], vector: &Vector) -> Vec<u8> {
 
 #[test]
 fn the_tables_of_the_document_give_the_bytes_of_every_frame() {
-    for vector in vectors().iter().filter(|vector| vector.kind == "frame") {
+    let stride = if cfg!(miri) { 8 } else { 1 };
+    for vector in vectors().iter().filter(|vector| vector.kind == "frame").step_by(stride) {
         let frame_type = FrameType::from_name(vector.name).unwrap();
         let rows = table(&format!("### {frame_type} 0x{:04X}", frame_type.number()));
         let body = encode_by_table(&rows, vector);

@@ -212,7 +212,7 @@ impl Node {
             self.deliver_all();
             let is_silent = self.message_count == count && self.running.is_empty();
             silent_rounds = if is_silent { silent_rounds + 1 } else { 0 };
-            if silent_rounds > 200 {
+            if silent_rounds > if cfg!(miri) { 130 } else { 200 } {
                 return self.message_count - before;
             }
         }

@@ -55,7 +55,7 @@ fn higher_priority_always_goes_first() {
 fn tenant_with_a_million_queued_delays_another_by_one_round() {
     let mut dispatcher = alone();
     let worker = dispatcher.attach(session(1), pools(&[0]), capacity(1, 0)).unwrap();
-    for key in 0..1_000_000 {
+    for key in 0..if cfg!(miri) { 100 } else { 1_000_000 } {
         dispatcher.enqueue(ReadyKey(key), class(0, Priority::P1, 7)).unwrap();
     }
     dispatcher.set_weight(TenantId(7), 5).unwrap();
@@ -75,21 +75,22 @@ fn tenant_with_a_million_queued_delays_another_by_one_round() {
 
 #[test]
 fn weights_share_a_level_in_proportion() {
+    const TURNS: usize = if cfg!(miri) { 10 } else { 100 };
     let mut dispatcher = alone();
     let worker = dispatcher.attach(session(1), pools(&[0]), capacity(1, 0)).unwrap();
     for tenant in 0..3_u32 {
         dispatcher.set_weight(TenantId(tenant), u16::try_from(tenant).unwrap() + 1).unwrap();
-        for _ in 0..1_000 {
+        for _ in 0..10 * TURNS {
             dispatcher.enqueue(ReadyKey(tenant.into()), class(0, Priority::P1, tenant)).unwrap();
         }
     }
     let mut counts = [0; 3];
-    for _ in 0..600 {
+    for _ in 0..6 * TURNS {
         let key = drain_keys(&mut dispatcher)[0];
         counts[usize::try_from(key).unwrap()] += 1;
         dispatcher.release(worker);
     }
-    assert_eq!(counts, [100, 200, 300]);
+    assert_eq!(counts, [TURNS, 2 * TURNS, 3 * TURNS]);
 }
 
 #[test]
@@ -218,16 +219,17 @@ fn reattached_executions_take_slots_before_new_ones_do() {
 
 #[test]
 fn emptied_queues_are_used_again() {
+    const COUNT: u32 = if cfg!(miri) { 80 } else { 100_000 };
     let mut dispatcher = alone();
-    let worker = dispatcher.attach(session(1), pools(&[0]), capacity(100_000, 0)).unwrap();
+    let worker = dispatcher.attach(session(1), pools(&[0]), capacity(COUNT, 0)).unwrap();
     for round in 0..5_u32 {
-        for key in 0..100_000 {
+        for key in 0..COUNT.into() {
             dispatcher.enqueue(ReadyKey(key), class(0, Priority::P1, round * 3 + u32::from(key % 2 == 0))).unwrap();
         }
-        assert_eq!(drain(&mut dispatcher).len(), 100_000);
-        (0..100_000).for_each(|_| assert!(dispatcher.release(worker)));
+        assert_eq!(drain(&mut dispatcher).len(), COUNT as usize);
+        (0..COUNT).for_each(|_| assert!(dispatcher.release(worker)));
     }
-    assert!(dispatcher.ready.chunk_count() <= 100_000 / 31 + 1024, "chunks: {}", dispatcher.ready.chunk_count());
+    assert!(dispatcher.ready.chunk_count() <= COUNT / 31 + 1024, "chunks: {}", dispatcher.ready.chunk_count());
 }
 
 #[derive(Clone, Debug)]
@@ -362,7 +364,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn order_and_slots_are_those_of_the_plain_model(steps in prop::collection::vec(step(), 1..300)) {
+    fn order_and_slots_are_those_of_the_plain_model(
+        steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 300 }),
+    ) {
         let (queues, workers) = (ModelQueues::default(), BTreeMap::new());
         let order = (0..4).map(PoolId).collect();
         let mut pair = Pair { dispatcher: alone(), queues, workers, running: Vec::new(), order, key: 0 };

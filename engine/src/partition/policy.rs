@@ -271,6 +271,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "counts ten thousand minutes")]
     fn the_memo_survives_the_bound_on_missed_firings() {
         let (mut rhythm, mut zones) = (Rhythm::new(every_minute()), Zones::new());
         for now in [900_000, 900_001, 900_061] {

@@ -14,9 +14,11 @@ fn limits() -> PartitionLimits {
 fn filled(count: u32) -> (Partition, EventBuffer) {
     let mut partition = Partition::new(PartitionId(3), limits());
     let (mut events, mut zones) = (EventBuffer::default(), Zones::new());
+    // Miri takes half a minute to read a zone with daylight saving time.
+    let zone = if cfg!(miri) { "UTC" } else { "Europe/Berlin" };
     for number in 0..count {
         let name = format!("job-{number}");
-        let schedule = ScheduleSpec::Cron { expression: "*/5 * * * *", zone: "Europe/Berlin" };
+        let schedule = ScheduleSpec::Cron { expression: "*/5 * * * *", zone };
         let spec = JobSpec { payload: &[1; 200], ..JobSpec::new("acme", &name, "run", schedule) };
         let mut spec_bytes = Vec::new();
         spec.encode(&mut spec_bytes);
@@ -60,11 +62,12 @@ fn restore(chunks: &[Vec<u8>]) -> Result<Partition, SnapshotError> {
 
 #[test]
 fn a_snapshot_of_many_chunks_restores_the_same_state() {
-    let (mut partition, _) = filled(20_000);
+    const COUNT: u32 = if cfg!(miri) { 20 } else { 20_000 };
+    let (mut partition, _) = filled(COUNT);
     let chunks = snapshot(&mut partition);
-    assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() <= 5 << 20));
+    assert!(chunks.len() > if cfg!(miri) { 1 } else { 5 } && chunks.iter().all(|chunk| chunk.len() <= 5 << 20));
     let restored = restore(&chunks).unwrap();
-    assert_eq!((restored.digest(), restored.sequence()), (partition.digest(), 20_000));
+    assert_eq!((restored.digest(), restored.sequence()), (partition.digest(), COUNT.into()));
 }
 
 #[test]

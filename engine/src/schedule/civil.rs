@@ -84,7 +84,8 @@ mod tests {
         let mut expected = civil::date(1969, 1, 1);
         let mut day_number = day_number_of(1969, 1, 1);
         assert_eq!(day_number, -365);
-        while expected < civil::date(9999, 12, 31) {
+        let year_max = if cfg!(miri) { 1972 } else { 9999 };
+        while expected < civil::date(year_max, 12, 31) {
             let date = date_of(day_number);
             let parts = (expected.year().into(), expected.month().try_into(), expected.day().try_into());
             assert_eq!((date.year, Ok(date.month), Ok(date.day)), parts);

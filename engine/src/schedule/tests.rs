@@ -1,10 +1,19 @@
 //! Claims about [`Schedule`] as a whole.
 
 use super::*;
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{LazyLock, Mutex, MutexGuard},
+};
+
+/// The zones of all tests: Miri takes half a minute to read one with daylight saving time.
+pub fn zones() -> MutexGuard<'static, Zones> {
+    static ZONES: LazyLock<Mutex<Zones>> = LazyLock::new(Mutex::default);
+    ZONES.lock().expect("no panic while it was held")
+}
 
 fn cron(expression: &str, zone: &str) -> Schedule {
-    Schedule::cron(expression, zone, &mut Zones::new()).expect("valid")
+    Schedule::cron(expression, zone, &mut zones()).expect("valid")
 }
 
 const fn secs(seconds: u64) -> Timestamp {

@@ -228,6 +228,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads all zones")]
     fn every_zone_has_the_offsets_of_jiff_up_to_the_year_9999() {
         let zones = every_zone();
         assert!(zones.len() > 500);
@@ -245,6 +246,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "reads all zones")]
     fn periods_join_without_a_hole_and_last_longer_than_a_day() {
         for (zone, _) in every_zone() {
             let mut period = zone.period_at(0);
@@ -265,7 +267,8 @@ mod tests {
         let berlin = zones.get("europe/berlin").expect("case does not matter");
         assert_eq!(berlin.name(), "Europe/Berlin");
         assert_eq!(berlin, zones.get("Europe/Berlin").expect("known"));
-        assert_ne!(berlin, zones.get("Europe/Paris").expect("known"));
+        let other = if cfg!(miri) { "UTC" } else { "Europe/Paris" };
+        assert_ne!(berlin, zones.get(other).expect("known"));
         for bad in ["", "Europe/Atlantis", "Etc/Unknown", "+02:00", "CET-1CEST", "Europe/Berlin "] {
             assert_eq!(zones.get(bad), Err(CronError::unknown_zone(bad)), "{bad:?}");
         }

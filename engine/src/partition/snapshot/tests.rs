@@ -245,8 +245,11 @@ fn what_no_submission_may_say_is_refused() {
     assert_eq!(refused(|images| images.policy.overlap = 9), "policies.overlap");
     assert_eq!(refused(|images| images.slots[1].name = ""), "jobs.name");
     assert_eq!(refused(|images| images.slots[1].created_at = 1 << 56), "created_at");
-    assert_eq!(refused(|images| images.slots[1].payload = &LONG), "payload");
-    let long = std::str::from_utf8(&LONG).expect("ascii");
+    // Miri would take minutes to check the bytes.
+    if !cfg!(miri) {
+        assert_eq!(refused(|images| images.slots[1].payload = &LONG), "payload");
+    }
+    let long = std::str::from_utf8(&LONG[..4_097]).expect("ascii");
     assert_eq!(refused(|images| images.slots[1].name = &long[..256]), "name");
     assert_eq!(refused(|images| images.attempt.error = &long[..4_097]), "attempts.error");
     assert_eq!(refused(|images| images.attempt.output = &LONG[..4_097]), "attempts.output");

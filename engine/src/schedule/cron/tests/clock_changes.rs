@@ -137,7 +137,7 @@ fn a_schedule_for_every_minute_of_an_hour_runs_on_by_elapsed_time() {
 fn policies_that_a_job_states_hold_whatever_its_fields_are() {
     let check = |zone: &str, expression, after, gap, overlap, expected: &[&str]| {
         let options = CronOptions { hash: None, gap, overlap };
-        let cron = Cron::with_options(expression, Zones::new().get(zone).expect("known"), options).expect("valid");
+        let cron = Cron::with_options(expression, zones().get(zone).expect("known"), options).expect("valid");
         assert_eq!(fires_of(&cron, after, expected.len()), expected, "`{expression}` in {zone}: {options:?}");
     };
     let (berlin, spring, autumn) = ("Europe/Berlin", "2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z");

@@ -35,7 +35,7 @@ fn check(expression: &str, zone: &str, from_s: i64, count: usize) -> Result<(), 
     let theirs = croner::Cron::from_str(expression).expect("valid for croner");
     let ours = cron(expression, zone);
     let mut last = Timestamp::from_secs(from_s.try_into().expect("after the epoch"));
-    for _ in 0..count {
+    for _ in 0..if cfg!(miri) { 3 } else { count } {
         let last_zoned = to_jiff(last).to_zoned(jiff_zone(zone));
         let expected = theirs.find_next_occurrence(&last_zoned, false).expect("fires").timestamp();
         let found = ours.next_after(last).expect("fires");

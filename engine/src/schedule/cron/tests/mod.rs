@@ -11,11 +11,11 @@ mod slow_search;
 mod syntax;
 
 use super::*;
-use crate::schedule::Zones;
+use crate::schedule::{Zones, tests::zones};
 use jiff::tz::TimeZoneDatabase;
 
 fn cron(expression: &str, zone: &str) -> Cron {
-    Cron::new(expression, Zones::new().get(zone).expect("known zone")).expect("valid expression")
+    Cron::new(expression, zones().get(zone).expect("known zone")).expect("valid expression")
 }
 
 /// The time that `rfc3339` names.

@@ -122,7 +122,7 @@ fn the_jobs_name_chooses_one_of_the_values() {
     };
     let hash = |number: u64| tickwheel_wire::name_hash("acme", &format!("job-{number}"));
     let mut jobs_of_minute = [0_u32; 60];
-    for number in 0..6_000 {
+    for number in 0..if cfg!(miri) { 4 } else { 6_000 } {
         let hash = hash(number);
         let [minute] = minutes("H * * * *", hash)[..] else { panic!("one minute") };
         jobs_of_minute[minute as usize] += 1;
@@ -136,7 +136,7 @@ fn the_jobs_name_chooses_one_of_the_values() {
         let day = parse(&settle_hashed("0 0 H * *", hash).expect("valid")).expect("valid").days;
         assert!(day.count_ones() == 1 && day < 1 << 29, "a day that every month has");
     }
-    assert!(jobs_of_minute.iter().all(|jobs| (60..150).contains(jobs)), "{jobs_of_minute:?}");
+    assert!(cfg!(miri) || jobs_of_minute.iter().all(|jobs| (60..150).contains(jobs)), "{jobs_of_minute:?}");
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn an_expression_of_the_wrong_shape_is_refused() {
 #[test]
 fn a_date_that_no_year_has_is_refused() {
     for month in 1..=12 {
-        for day in 1..=31 {
+        for day in if cfg!(miri) { 29 } else { 1 }..=31 {
             let expression = format!("0 0 {day} {month} *");
             let exists = jiff::civil::Date::new(2024, month, day).is_ok();
             let refusal = CronError::NeverFires { text: expression.clone() };
