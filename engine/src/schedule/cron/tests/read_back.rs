@@ -262,7 +262,7 @@ fn plain(mut pattern: Pattern) -> Pattern {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 4_000 }))]
 
     #[test]
     fn a_sentence_says_all_that_a_schedule_holds_and_no_more(fields in fields()) {
