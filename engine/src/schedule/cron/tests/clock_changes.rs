@@ -190,6 +190,7 @@ fn a_schedule_whose_every_time_is_left_out_never_fires() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "walks through 51,000 periods")]
 #[should_panic(expected = "periods that a zone has")]
 fn a_table_of_more_periods_than_any_zone_has_ends_the_walk() {
     // Half a day is left out and shown again in turn, so that no afternoon comes, for 70 years.
