@@ -374,8 +374,8 @@ impl Plan {
         let crashes_only = Stream::new(seed, "crashes only", 0).chance(200);
         if crashes_only {
             // What a crash leaves to the next one shows when hardly anything else happens, and many writes are under way.
-            settings.segment_bytes = 32 << 10;
-            settings.in_flight_max = settings.in_flight_max.max(4);
+            settings.segment_bytes = 24 << 10;
+            settings.in_flight_max = 6;
             settings.disk_us_max = 20_000;
         }
         let active = stream.millis(40_000, 400_000);

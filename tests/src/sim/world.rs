@@ -35,6 +35,8 @@ pub const CONNECT_MAX: Duration = Duration::from_secs(4);
 pub const RETRY_JITTER_PERCENT: u8 = 20;
 /// How long a disturbance of the network may be felt after its end: until the last session that it broke is given up.
 const DISTURBANCE_FELT: Duration = Duration::from_secs(40);
+/// A kill that waits for writes to be under way comes after this at the latest.
+const KILL_WAITS_MAX: Duration = Duration::from_secs(8);
 /// A power failure that waits for a step of the disk comes after this at the latest.
 const POWER_LOSS_WAITS_MAX: Duration = Duration::from_secs(15);
 /// Bits that flip when the disk rots, each on a copy of its own.
@@ -348,7 +350,7 @@ impl World {
         let planned = self.faults.front()?;
         match planned.fault {
             Fault::Kill { writes, .. } if self.node.disk.in_flight_count() < writes => {
-                Some(planned.at + Duration::from_secs(1))
+                Some(planned.at + KILL_WAITS_MAX)
             }
             _ => Some(planned.at),
         }
