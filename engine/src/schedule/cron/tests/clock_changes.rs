@@ -181,6 +181,7 @@ fn rare_schedules_find_their_way_over_many_changes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "walks through centuries")]
 fn a_schedule_whose_every_time_is_left_out_never_fires() {
     // The clock goes forward from 02:00 to 03:00 on the last Sunday of every March.
     let berlin = Zones::new().get("Europe/Berlin").expect("known");

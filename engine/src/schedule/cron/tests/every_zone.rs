@@ -103,7 +103,6 @@ fn yearly(local: DateTime) -> String {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "walks through every zone")]
 fn one_local_time_fires_as_often_as_the_policies_say_at_every_change() {
     let (mut gap_count, mut overlap_count) = (0, 0);
     for (zone, jiff_zone, changes) in zones() {
@@ -127,7 +126,6 @@ fn one_local_time_fires_as_often_as_the_policies_say_at_every_change() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "walks through every zone")]
 fn a_daily_time_fires_as_often_as_the_policies_say_from_1970_to_2100_in_every_zone() {
     let mut index = 0;
     for (zone, jiff_zone, changes) in zones() {
@@ -171,7 +169,6 @@ fn a_daily_time_fires_as_often_as_the_policies_say_from_1970_to_2100_in_every_zo
 
 /// What is left out or shown twice depends on the time of day and the length; one change of each kind is enough.
 #[test]
-#[cfg_attr(miri, ignore = "walks through every zone")]
 fn general_schedules_agree_with_the_slow_search_at_every_kind_of_change() {
     let mut kinds = BTreeMap::new();
     for (zone, jiff_zone, changes) in zones() {
