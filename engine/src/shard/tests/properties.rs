@@ -596,6 +596,7 @@ fn seeded_histories_lead_cron_jobs_to_every_fate() {
 
 /// Without enough of each rule's effects, agreement with the model would say little about the rules.
 #[test]
+#[cfg_attr(miri, ignore = "counts over hundreds of histories")]
 fn seeded_histories_lead_to_every_effect_of_every_rule() {
     let mut runner = TestRunner::deterministic();
     let mut sum: BTreeMap<&'static str, u64> = BTreeMap::new();
