@@ -92,7 +92,7 @@ fn execution() -> ExecutionImage {
         worker: 0,
         retrying: false,
         cancel_requested: false,
-        triggered: false,
+        origin: 0,
         scheduled_at: 40_000_000,
         dispatched_at: 40_000_001,
         retry_at: u64::MAX,
