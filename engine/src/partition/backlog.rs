@@ -66,8 +66,8 @@ impl Partition {
         Ok(slot)
     }
 
-    /// Puts the firings from `from` on and before `until`, which is not after now, at the end of the job's backlog: those that it has room
-    /// for. `dry_run` only counts them.
+    /// Puts the firings from `from` on and before `until` that are past at the end of the job's backlog: those that it has room for.
+    /// `dry_run` only counts them.
     pub(crate) fn backfill(
         &mut self,
         slot: u32,
@@ -76,9 +76,6 @@ impl Partition {
         turn: &mut Turn<'_>,
     ) -> Result<Backfill, BacklogError> {
         let refused = |field, problem| Err(BacklogError::Range { field, problem });
-        if until > turn.now.wall {
-            return refused("until", "lies ahead; only what is past can be made up for");
-        }
         if from >= until {
             return refused("from", "is not before `until`");
         }
@@ -90,13 +87,14 @@ impl Partition {
         let is_once = *self.timing(slot) == Timing::Once;
         let mut after = from.saturating_sub(MICROSECOND);
         let mut next = self.firing_after(slot, after, turn);
-        while (from..until).contains(&next) && count < room {
+        let past = from..until.min(turn.now.wall);
+        while past.contains(&next) && count < room {
             count += 1;
             times.extend_from_slice(&next.as_micros().to_le_bytes());
             after = next;
             next = if is_once { Timestamp::MAX } else { self.firing_after(slot, after, turn) };
         }
-        let until = if (from..until).contains(&next) { next } else { until };
+        let until = if past.contains(&next) { next } else { until };
         if count > 0 && !dry_run {
             self.emit(turn.events, &Event::Backfilled(Backfilled { slot, at: turn.now.wall, times: &times }));
         }

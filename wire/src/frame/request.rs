@@ -196,7 +196,7 @@ variable_layout! {
         pub name: &'a str,
         /// Firings from this time on ...
         pub from: Timestamp,
-        /// ... and before this one, which is not after now.
+        /// ... and before this one, as far as they are past.
         pub until: Timestamp,
         /// Whether to count only.
         pub dry_run: bool,
@@ -313,7 +313,7 @@ variable_layout! {
         pub job: JobId,
         /// How many; for what was only to be counted at most 1,000.
         pub count: u32,
-        /// All firings before this time are among them; before `until` if there was no room for more.
+        /// All firings before this time that are past are among them: the request's `until`, or an earlier one if there was no room for more.
         pub until: Timestamp,
         /// How many executions are in the job's backlog now.
         pub backlog: u32,
