@@ -255,7 +255,10 @@ impl Client {
                 let Some(found) = &model else { return };
                 let newest = found.backlog.dead_letters.last().map(|letter| letter.0);
                 let fire_sequence = FireSequence(newest.map_or(found.fire_sequence, u64::from));
-                RedriveExecution { request_id, partition, job: found.id, fire_sequence }.encode(&mut bytes);
+                let redrive = RedriveExecution { request_id, partition, job: found.id, fire_sequence };
+                // Said twice at once, as by a client in doubt: the second is refused.
+                redrive.encode(&mut bytes);
+                redrive.encode(&mut bytes);
             }
             Deed::Backfill(ago) => {
                 let Some(found) = &model else { return };
