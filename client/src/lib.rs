@@ -136,7 +136,7 @@ pub use definition::{JobBuilder, JobDefinition, Schedule};
 pub use error::{ConnectError, Refusal, RequestError, SessionError};
 pub use session::{Dialer, Session, SessionReceiver, SessionSender};
 pub use topology::Topology;
-pub use types::{CommandDone, Execution, ExecutionFilter, Job, JobFilter, Submission, Transition};
+pub use types::{Backfill, CommandDone, Execution, ExecutionFilter, Job, JobFilter, Submission, Transition};
 pub use worker::{Attempt, Failure, Output, Shards, StopReason, Worker, WorkerBuilder, WorkerError, WorkerHandle};
 
 pub use tickwheel_wire::{

@@ -4,7 +4,7 @@ use crate::{definition::JobDefinition, error::RequestError};
 use std::time::Duration;
 use tickwheel_wire::{
     ExecutionId, FireSequence, JobId, Timestamp, Token,
-    frame::request::{Done, ExecutionState, ExecutionView, JobView, Submitted},
+    frame::request::{BackfillTaken, Done, ExecutionState, ExecutionView, JobView, Submitted},
 };
 
 /// A job was created or replaced, durably.
@@ -41,6 +41,24 @@ pub struct CommandDone {
 impl From<Done> for CommandDone {
     fn from(frame: Done) -> Self {
         Self { job: frame.job, next_fire: unless_never(frame.next_fire) }
+    }
+}
+
+/// Firings of the past went to a job's backlog, durably; or could, if they were only counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backfill {
+    /// How many.
+    pub count: u32,
+    /// All firings before this time are among them.
+    pub until: Timestamp,
+    /// How many executions are in the job's backlog now, at most 1,000.
+    pub backlog: u32,
+}
+
+impl From<BackfillTaken> for Backfill {
+    fn from(frame: BackfillTaken) -> Self {
+        Self { count: frame.count, until: frame.until, backlog: frame.backlog }
     }
 }
 

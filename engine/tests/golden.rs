@@ -18,7 +18,10 @@ use tickwheel_wire::{
     event::Event,
     frame::{
         Frame, FrameHeader, FrameType,
-        request::{CancelExecution, JobCommand, JobVerb, JobView, ListJobs, SubmitJob, SubmitMode},
+        request::{
+            BackfillJob, CancelExecution, JobCommand, JobVerb, JobView, ListJobs, RedriveExecution, SubmitJob,
+            SubmitMode,
+        },
         work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
     job::{DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
@@ -27,7 +30,7 @@ use tickwheel_wire::{
 const START_SECS: u64 = 1_800_000_000;
 const ID: PartitionId = PartitionId(0);
 /// The newest format of snapshots; raising it needs new files.
-const SNAPSHOT_FORMAT: u32 = 2;
+const SNAPSHOT_FORMAT: u32 = 3;
 /// Where the head, which is the first chunk, has its format in every format.
 const FORMAT_AT: usize = 1;
 
@@ -41,7 +44,7 @@ struct Golden {
     jobs: &'static [&'static str],
 }
 
-const GOLDEN: [Golden; 2] = [
+const GOLDEN: [Golden; 3] = [
     Golden {
         number: 1,
         digest: 4_654_463_998_916_941_842,
@@ -72,11 +75,23 @@ const GOLDEN: [Golden; 2] = [
             "window: revision 1, firing 1 running, next at 94",
         ],
     },
+    Golden {
+        number: 3,
+        digest: 2_840_932_819_588_964_868,
+        event_count: 24,
+        jobs: &[
+            "again: revision 1, firing 2 running",
+            "dead: revision 1, firing 2 running",
+            "hourly: revision 1, firing 2 running, next at 3600",
+            "often: revision 1, firing 1 running, next at 600",
+            "seldom: revision 1, firing 0 none, next at 57600",
+        ],
+    },
 ];
 
 /// The kinds of events by the number that stands in the log. Two that have the same layout could be swapped and every file would still
 /// be read, as something else.
-const KINDS: [(u8, &str); 18] = [
+const KINDS: [(u8, &str); 21] = [
     (1, "JobCreated"),
     (2, "JobReplaced"),
     (3, "JobDeleted"),
@@ -95,6 +110,9 @@ const KINDS: [(u8, &str); 18] = [
     (16, "Cancelled"),
     (17, "WorkerSeen"),
     (18, "TooLate"),
+    (19, "Redriven"),
+    (20, "Backfilled"),
+    (21, "BacklogCleared"),
 ];
 
 /// They shape the state, so they are fixed here.
@@ -128,6 +146,8 @@ struct Node {
     events: Vec<u8>,
     /// What the worker runs, by job.
     running: BTreeMap<String, DispatchHead>,
+    /// What it ran last, by job.
+    ran: BTreeMap<String, DispatchHead>,
     jobs: Vec<String>,
 }
 
@@ -143,7 +163,8 @@ impl Node {
         let mut shard = Shard::new(config, now);
         shard.adopt(partition, now);
         let (effects, events) = (Effects::new(), Vec::new());
-        Self { shard, effects, now, client, worker, events, running: BTreeMap::new(), jobs: Vec::new() }
+        let (running, ran) = (BTreeMap::new(), BTreeMap::new());
+        Self { shard, effects, now, client, worker, events, running, ran, jobs: Vec::new() }
     }
 
     fn frame<'f, F: Frame<'f>>(&mut self, from: u64, frame: &F) {
@@ -213,7 +234,9 @@ impl Node {
     }
 
     fn report(&mut self, name: &str, outcome: Outcome, error: &str, output: &[u8]) {
-        let DispatchHead { job, fire_sequence, token, .. } = self.running.remove(name).expect("it runs");
+        let ran = self.running.remove(name).expect("it runs");
+        let DispatchHead { job, fire_sequence, token, .. } = ran;
+        self.ran.insert(name.to_owned(), ran);
         let error_bytes = u8::try_from(error.len()).expect("short");
         let head = CompleteHead { job, fire_sequence, token, run_us: 1_234, outcome, error_bytes };
         self.frame(2, &Complete { head, error, output });
@@ -334,7 +357,48 @@ fn live_by_rules() -> Node {
     node
 }
 
+/// A shard's life with backlogs: of firings that were missed for want of a job, of dead letters, and one that was dropped.
+fn live_with_backlogs() -> Node {
+    let mut node = Node::new(Partition::new(ID, limits()), 0);
+    for (name, secs) in [("hourly", 3_600), ("often", 600), ("seldom", 86_400)] {
+        node.create(name, ScheduleSpec::Interval { every_us: secs * 1_000_000, anchor: Timestamp::from_secs(0) });
+    }
+    for name in ["dead", "again"] {
+        node.create(name, ScheduleSpec::Once { at: at(1_000) });
+    }
+    node.frame(2, &Attach { request_id: 1, instance: InstanceId(5), capacity: 10, pools: "" });
+    node.fire(2_000);
+    for name in ["dead", "again"] {
+        node.report(name, Outcome::FailedForGood, "Refused", b"no");
+    }
+    for name in ["dead", "again"] {
+        node.redrive(name);
+    }
+    node.backfill("hourly", 5 * 3_600);
+    node.backfill("often", 2 * 600);
+    node.backfill("seldom", 2 * 86_400);
+    node.command(JobVerb::ClearBacklog, "seldom");
+    node.fire(3_000);
+    node.report("hourly", Outcome::Succeeded, "", b"");
+    node.report("again", Outcome::Failed, "Later", b"");
+    node.fire(66_000);
+    node
+}
+
 impl Node {
+    /// Of the execution that the job ran last.
+    fn redrive(&mut self, name: &str) {
+        let DispatchHead { job, fire_sequence, .. } = self.ran[name];
+        self.frame(1, &RedriveExecution { request_id: 1, partition: ID, job, fire_sequence });
+    }
+
+    /// Of the time before the start.
+    fn backfill(&mut self, name: &str, secs: u64) {
+        let (from, until) = (Timestamp::from_secs(START_SECS - secs), at(0));
+        let (tenant, dry_run) = ("acme", false);
+        self.frame(1, &BackfillJob { request_id: 1, partition: ID, tenant, name, from, until, dry_run });
+    }
+
     /// Cancels an execution that waits for its second attempt.
     fn cancel_waiting(&mut self) {
         self.create("waiting", ScheduleSpec::Once { at: at(66_000) });
@@ -391,7 +455,7 @@ fn snapshot(golden: &Golden) -> Vec<Vec<u8>> {
 #[test]
 fn writes_missing_golden_files_when_asked() {
     let is_asked = env::var_os("TICKWHEEL_WRITE_GOLDEN").is_some_and(|value| value == "1");
-    for (mut node, golden) in [live(), live_by_rules()].into_iter().zip(&GOLDEN) {
+    for (mut node, golden) in [live(), live_by_rules(), live_with_backlogs()].into_iter().zip(&GOLDEN) {
         let mut snapshot = Vec::new();
         for chunk in node.snapshot() {
             snapshot.extend_from_slice(&u32::try_from(chunk.len()).expect("small").to_le_bytes());
@@ -451,7 +515,7 @@ fn a_newer_snapshot_is_refused_with_both_versions() {
     let mut newer = snapshot(&GOLDEN[GOLDEN.len() - 1]);
     assert_eq!(newer[0][FORMAT_AT..FORMAT_AT + 4], SNAPSHOT_FORMAT.to_le_bytes());
     newer[0][FORMAT_AT..FORMAT_AT + 4].copy_from_slice(&(SNAPSHOT_FORMAT + 1).to_le_bytes());
-    let expected = "the snapshot has format 3, this version reads 1 to 2";
+    let expected = "the snapshot has format 4, this version reads 1 to 3";
     assert_eq!(restore(&newer).expect_err("refused").to_string(), expected);
     // A newer format may also have a longer head.
     newer[0].extend_from_slice(&[7; 16]);

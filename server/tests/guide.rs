@@ -47,6 +47,23 @@ fn every_jobs_file_of_the_guide_can_be_applied() {
     assert!(count >= 20, "{count} jobs");
 }
 
+/// The commands of a page, without those that need an id or a file of the reader's.
+fn commands(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("\n```").next().expect("it ends"));
+    blocks.flat_map(str::lines).map(|line| line.strip_prefix("tickwheel ").expect("a command").split(' ').collect())
+}
+
+#[test]
+fn every_command_about_making_up_works_on_the_jobs_of_its_page() {
+    let dev = Dev::start();
+    let (_, text) = pages().into_iter().find(|(page, _)| page.ends_with("making-up.md")).expect("the page is there");
+    for file in files(&text) {
+        dev.run(&["job", "apply", "-f", "-"], file).ok();
+    }
+    let answers: Vec<_> = commands(&text).map(|arguments| dev.run(&arguments, "").ok()).collect();
+    assert!(answers.len() >= 8, "{answers:?}");
+}
+
 #[test]
 fn every_key_in_the_tables_of_the_guide_is_one() {
     let mut count = 0;

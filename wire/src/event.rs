@@ -35,6 +35,18 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// Why there is an execution.
+    pub enum Origin: u8 {
+        /// The schedule.
+        Schedule = 0 => "schedule",
+        /// A trigger.
+        Trigger = 1 => "trigger",
+        /// The job's backlog: a dead letter to be tried again, or a firing of the past to be made up for.
+        Backlog = 2 => "backlog",
+    }
+}
+
 fixed_layout! {
     /// An attempt was given to a worker.
     pub struct Dispatched {
@@ -52,8 +64,8 @@ fixed_layout! {
         pub next_fire: Timestamp,
         /// When.
         pub at: Timestamp,
-        /// Whether the execution was asked for by a trigger, not by the schedule.
-        pub triggered: bool,
+        /// Why there is the execution.
+        pub origin: Origin,
     }
 }
 
@@ -170,8 +182,8 @@ fixed_layout! {
         pub at: Timestamp,
         /// The job's next fire time from now on.
         pub next_fire: Timestamp,
-        /// Whether the execution was asked for by a trigger, not by the schedule.
-        pub triggered: bool,
+        /// Why there is the execution.
+        pub origin: Origin,
     }
 }
 
@@ -188,8 +200,34 @@ fixed_layout! {
         pub at: Timestamp,
         /// The job's next fire time from now on.
         pub next_fire: Timestamp,
-        /// Whether the execution was asked for by a trigger, not by the schedule.
-        pub triggered: bool,
+        /// Why there is the execution.
+        pub origin: Origin,
+    }
+}
+
+fixed_layout! {
+    /// A dead letter goes to the end of its job's backlog, and is none any more.
+    pub struct Redriven {
+        /// The job's slot.
+        pub slot: u32,
+        /// Which firing it was (low 32 bits).
+        pub fire_sequence: u32,
+        /// When it was to fire, which the new execution has too.
+        pub scheduled_at: Timestamp,
+        /// When it was asked for.
+        pub at: Timestamp,
+    }
+}
+
+variable_layout! {
+    /// Firings of the past go to the end of their job's backlog.
+    pub struct Backfilled<'a> {
+        /// The job's slot.
+        pub slot: u32,
+        /// When it was asked for.
+        pub at: Timestamp,
+        /// The times that they were to fire at, each in 8 bytes, the earliest first.
+        pub times: &'a [u8],
     }
 }
 
@@ -227,6 +265,9 @@ mod kind {
     pub const CANCELLED: u8 = 16;
     pub const WORKER_SEEN: u8 = 17;
     pub const TOO_LATE: u8 = 18;
+    pub const REDRIVEN: u8 = 19;
+    pub const BACKFILLED: u8 = 20;
+    pub const BACKLOG_CLEARED: u8 = 21;
 }
 
 /// One event of a partition.
@@ -268,6 +309,12 @@ pub enum Event<'a> {
     WorkerSeen(WorkerSeen<'a>),
     /// It was too late to begin an execution.
     TooLate(TooLate),
+    /// A dead letter is to be tried again.
+    Redriven(Redriven),
+    /// Firings of the past are to be made up for.
+    Backfilled(Backfilled<'a>),
+    /// What was in a job's backlog is not to be executed.
+    BacklogCleared(JobChange),
 }
 
 impl<'a> Event<'a> {
@@ -309,6 +356,9 @@ impl<'a> Event<'a> {
             Self::Cancelled(body) => fixed(out, kind::CANCELLED, &body.to_bytes()),
             Self::WorkerSeen(body) => variable(out, kind::WORKER_SEEN, body),
             Self::TooLate(body) => fixed(out, kind::TOO_LATE, &body.to_bytes()),
+            Self::Redriven(body) => fixed(out, kind::REDRIVEN, &body.to_bytes()),
+            Self::Backfilled(body) => variable(out, kind::BACKFILLED, body),
+            Self::BacklogCleared(body) => fixed(out, kind::BACKLOG_CLEARED, &body.to_bytes()),
         }
     }
 
@@ -342,6 +392,9 @@ impl<'a> Event<'a> {
             kind::CANCELLED => Self::Cancelled(Cancellation::take(input)?),
             kind::WORKER_SEEN => Self::WorkerSeen(Field::read(input, "WorkerSeen")?),
             kind::TOO_LATE => Self::TooLate(TooLate::take(input)?),
+            kind::REDRIVEN => Self::Redriven(Redriven::take(input)?),
+            kind::BACKFILLED => Self::Backfilled(Field::read(input, "Backfilled")?),
+            kind::BACKLOG_CLEARED => Self::BacklogCleared(JobChange::take(input)?),
             unknown => return Err(DecodeError::Invalid { field: "event kind", value: u64::from(unknown) }),
         })
     }
@@ -386,7 +439,7 @@ mod tests {
             fire_sequence: 5,
             at: Timestamp::from_secs(3),
             next_fire: Timestamp::from_secs(9),
-            triggered: true,
+            origin: Origin::Trigger,
         };
         let too_late = TooLate {
             slot: 3,
@@ -394,7 +447,7 @@ mod tests {
             scheduled_at: Timestamp::from_secs(60),
             at: Timestamp::from_secs(71),
             next_fire: Timestamp::from_secs(120),
-            triggered: false,
+            origin: Origin::Schedule,
         };
         let failure = Failure { kind: "Refused", message: "the answer was no" };
         let created = JobCreated {
@@ -423,8 +476,15 @@ mod tests {
             token: Token(11),
             next_fire: Timestamp::from_secs(61),
             at: Timestamp::from_secs(62),
-            triggered: false,
+            origin: Origin::Backlog,
         };
+        let redriven = Redriven {
+            slot: 3,
+            fire_sequence: 8,
+            scheduled_at: Timestamp::from_secs(61),
+            at: Timestamp::from_secs(99),
+        };
+        let backfilled = Backfilled { slot: 3, at: Timestamp::from_secs(99), times: &[7; 16] };
         vec![
             Event::JobCreated(created),
             Event::JobReplaced(replaced),
@@ -444,6 +504,9 @@ mod tests {
             Event::Cancelled(cancellation),
             Event::WorkerSeen(WorkerSeen { worker: 1, instance: InstanceId(77), name: "w1" }),
             Event::TooLate(too_late),
+            Event::Redriven(redriven),
+            Event::Backfilled(backfilled),
+            Event::BacklogCleared(change),
         ]
     }
 

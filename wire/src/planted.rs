@@ -81,11 +81,15 @@ pub enum Mistake {
     StandingsNotInSnapshot,
     /// Failures in a row do not pause the job.
     FailingJobGoesOn,
+    /// A snapshot leaves backlogs out.
+    BacklogsNotInSnapshot,
+    /// A dead letter can be redriven again and again.
+    RedrivenStaysDead,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::AcknowledgedBeforeSync,
         Self::AcknowledgedOutOfOrder,
         Self::WriteNotSynced,
@@ -123,6 +127,8 @@ impl Mistake {
         Self::LateExecutionBegins,
         Self::StandingsNotInSnapshot,
         Self::FailingJobGoesOn,
+        Self::BacklogsNotInSnapshot,
+        Self::RedrivenStaysDead,
     ];
 
     /// Whether this thread is to make the mistake.

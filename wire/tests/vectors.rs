@@ -229,6 +229,15 @@ fn check_request(v: &Vector, frame_type: FrameType) {
         FrameType::Watch => check(v, &build!(v, Watch { request_id partition tenant name })),
         FrameType::Unwatch => check(v, &build!(v, Unwatch { request_id partition watch })),
         FrameType::ReadCounters => check(v, &build!(v, ReadCounters { request_id })),
+        FrameType::ListDeadLetters => {
+            check(v, &build!(v, ListDeadLetters { request_id partition tenant prefix cursor limit }));
+        }
+        FrameType::RedriveExecution => {
+            check(v, &build!(v, RedriveExecution { request_id partition job fire_sequence }));
+        }
+        FrameType::BackfillJob => {
+            check(v, &build!(v, BackfillJob { request_id partition tenant name from until dry_run }));
+        }
         other => panic!("{other} is no request"),
     }
 }
@@ -252,6 +261,7 @@ fn check_answer(v: &Vector, frame_type: FrameType) {
             check(v, &view);
         }
         FrameType::Counters => check(v, &build!(v, Counters { request_id shard counters })),
+        FrameType::BackfillTaken => check(v, &build!(v, BackfillTaken { request_id job count until backlog })),
         other => panic!("{other} is no answer"),
     }
 }

@@ -4,6 +4,7 @@
 //! to repeat survives a lost session: reads, pause, resume, cancel, watches, and submissions, which carry an idempotency
 //! key. A trigger or a delete that was sent and not answered fails with [`RequestError::Disconnected`].
 
+mod backlog;
 mod connection;
 mod pager;
 mod request;
@@ -513,6 +514,7 @@ fn unexpected(reply: &Reply) -> RequestError {
     let what = match reply {
         Reply::Submitted(_) => "submitted",
         Reply::Done(_) => "done",
+        Reply::Backfill(_) => "what was backfilled",
         Reply::Job(_) => "a job",
         Reply::Execution(_) => "an execution",
         Reply::Jobs(..) | Reply::Executions(..) => "a page",

@@ -3,14 +3,14 @@
 use crate::{
     batch::RawFrame,
     error::{Refusal, RequestError},
-    types::{CommandDone, Execution, Job, Submission, Transition},
+    types::{Backfill, CommandDone, Execution, Job, Submission, Transition},
 };
 use std::time::Duration;
 use tickwheel_wire::{
     DecodeError, PartitionId,
     frame::{
         Frame, FrameType,
-        request::{Done, ExecutionView, JobView, PageEnd, Submitted},
+        request::{BackfillTaken, Done, ExecutionView, JobView, PageEnd, Submitted},
         session::Refused,
     },
 };
@@ -43,6 +43,7 @@ pub(super) struct Call {
 pub(super) enum Reply {
     Submitted(Submission),
     Done(CommandDone),
+    Backfill(Backfill),
     Job(Box<Job>),
     Execution(Box<Execution>),
     Jobs(Vec<Job>, u64),
@@ -139,6 +140,7 @@ fn single(frame: RawFrame<'_>) -> Result<Result<Reply, RequestError>, DecodeErro
     Ok(match frame.frame_type {
         FrameType::Submitted => Ok(Reply::Submitted(Submitted::decode_body(frame.body)?.into())),
         FrameType::Done => Ok(Reply::Done(Done::decode_body(frame.body)?.into())),
+        FrameType::BackfillTaken => Ok(Reply::Backfill(BackfillTaken::decode_body(frame.body)?.into())),
         FrameType::JobView => job_row(frame.body)?.map(|job| Reply::Job(Box::new(job))),
         FrameType::ExecutionView => execution_row(frame.body)?.map(|row| Reply::Execution(Box::new(row))),
         other => Err(unexpected(other)),

@@ -8,7 +8,7 @@
 use super::{Flag, NONE, Partition, Turn, execution::Execution, fire::Ready, low};
 use tickwheel_wire::{
     FireSequence, JobId, Timestamp,
-    event::{Cancellation, Event},
+    event::{Cancellation, Event, Origin},
     frame::request::ExecutionState,
 };
 
@@ -51,7 +51,8 @@ impl Partition {
         let (at, next_fire) = (turn.now.wall, record.next_fire());
         let execution = in_flight.then(|| *self.executions.get(record.execution));
         let mut due_at = next_fire;
-        let mut cancellation = Cancellation { slot, fire_sequence: low(expected), at, next_fire, triggered: false };
+        let mut cancellation =
+            Cancellation { slot, fire_sequence: low(expected), at, next_fire, origin: Origin::Schedule };
         if in_flight {
             let execution = self.executions.get(record.execution);
             if execution.cancel_requested && !execution.retrying {
@@ -67,9 +68,9 @@ impl Partition {
                     (due_at, cancellation.next_fire) = self.choose(slot, turn);
                 }
                 Some(Ready::Scheduled) => cancellation.next_fire = self.progress(slot, turn).next,
-                Some(Ready::Triggered) => {
-                    cancellation.triggered = true;
-                    due_at = self.triggers[&slot];
+                Some(ready @ (Ready::Triggered | Ready::Backlog)) => {
+                    cancellation.origin = ready.origin();
+                    due_at = self.asked_for(slot, cancellation.origin).expect("it was asked for");
                 }
                 _ => return Err(CancelError::UnknownExecution),
             }
@@ -91,10 +92,7 @@ impl Partition {
         let place = std::mem::replace(&mut record.execution, NONE);
         if place == NONE {
             record.set_fire_sequence(record.fire_sequence() + 1);
-            if cancellation.triggered {
-                record.set(Flag::TRIGGERED, false);
-                self.triggers.remove(&slot);
-            }
+            self.take_asked_for(slot, cancellation.origin);
             self.go_on(slot, cancellation.next_fire);
         } else {
             if record.is(Flag::RULED) {

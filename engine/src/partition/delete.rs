@@ -1,7 +1,7 @@
 //! Deleting a job. Its slot's next job has another generation; an execution in flight is abandoned, and what its worker says
 //! about it later concerns a job that is gone.
 
-use super::{Flag, NONE, Partition, Turn, name_key};
+use super::{NONE, Partition, Turn, name_key};
 use tickwheel_wire::{
     Timestamp,
     event::{Event, JobChange},
@@ -24,9 +24,7 @@ impl Partition {
                 self.workers.release(execution.worker);
             }
         }
-        if record.is(Flag::TRIGGERED) {
-            self.triggers.remove(&slot);
-        }
+        self.forget_asked_for(slot, &record);
         self.standings.remove(slot);
         let policy = &self.policies.value(record.policy).policy;
         let name = self.arena.entry(record.data).name;

@@ -18,6 +18,7 @@ mod tag {
     pub const SUBMISSION: u8 = 7;
     pub const COUNTERS: u8 = 8;
     pub const STANDING: u8 = 9;
+    pub const BACKLOG: u8 = 10;
 }
 
 /// Collects one item's bytes.
@@ -95,6 +96,10 @@ impl Partition {
             let item = Item::new(buffer, tag::STANDING).number(slot).number(standing.failures);
             sum = sum.wrapping_add(item.time(standing.missed_until).time(standing.overlapped_until).hash());
         }
+        for (slot, times) in &self.backlogs {
+            let item = Item::new(buffer, tag::BACKLOG).number(*slot);
+            sum = sum.wrapping_add(times.iter().fold(item, |item, time| item.time(*time)).hash());
+        }
         sum
     }
 
@@ -151,7 +156,7 @@ fn digest_of_execution(execution: &Execution, buffer: &mut Vec<u8>) -> u64 {
         .number(execution.worker)
         .number(u8::from(execution.retrying))
         .number(u8::from(execution.cancel_requested))
-        .number(u8::from(execution.triggered))
+        .number(execution.origin.number())
         .time(execution.scheduled_at)
         .time(execution.dispatched_at)
         .time(execution.retry_at)

@@ -13,7 +13,7 @@ use super::{
 };
 use tickwheel_wire::{
     FireSequence, InstanceId, Timestamp, Token,
-    event::{Dispatched, Event, Missed, WorkerSeen},
+    event::{Dispatched, Event, Missed, Origin, WorkerSeen},
     planted::Mistake,
 };
 
@@ -71,9 +71,9 @@ impl Partition {
                 attempt = execution.attempt + 1;
                 scheduled_at = execution.scheduled_at;
             }
-            Ready::Triggered => {
+            Ready::Triggered | Ready::Backlog => {
                 fire_sequence += 1;
-                scheduled_at = self.triggers[&slot];
+                scheduled_at = self.asked_for(slot, ready.origin()).expect("it was asked for");
                 if record.is(Flag::RULED) {
                     progress.next = self.next_after_trigger(slot, fire_sequence);
                 }
@@ -99,7 +99,7 @@ impl Partition {
             token,
             next_fire: progress.next,
             at: turn.now.wall,
-            triggered: ready == Ready::Triggered,
+            origin: ready.origin(),
         };
         self.emit(turn.events, &Event::Dispatched(dispatched));
         let place = self.table.record(slot).execution;
@@ -128,9 +128,8 @@ impl Partition {
         assert_eq!(low(fire_sequence), dispatched.fire_sequence, "fire sequences grow by one");
         record.set_fire_sequence(fire_sequence);
         let mut scheduled_at = record.next_fire();
-        if dispatched.triggered {
-            record.set(Flag::TRIGGERED, false);
-            scheduled_at = self.triggers.remove(&slot).expect("a pending trigger has a time");
+        if dispatched.origin != Origin::Schedule {
+            scheduled_at = self.take_asked_for(slot, dispatched.origin).expect("it was asked for");
         }
         let execution = Execution {
             slot,
@@ -138,7 +137,7 @@ impl Partition {
             worker: dispatched.worker,
             retrying: false,
             cancel_requested: false,
-            triggered: dispatched.triggered,
+            origin: dispatched.origin,
             scheduled_at,
             dispatched_at: dispatched.at,
             retry_at: Timestamp::MAX,

@@ -14,7 +14,7 @@ use super::{
 use std::{collections::VecDeque, time::Duration};
 use tickwheel_wire::{
     Timestamp,
-    event::{AttemptEnd, AttemptOutcome, Dispatched, Event, Missed, TooLate},
+    event::{AttemptEnd, AttemptOutcome, Dispatched, Event, Missed, Origin, TooLate},
     frame::request::ExecutionState,
     job::{FiringRules, Misfire, Overlap},
     limits::CATCH_UP_MAX,
@@ -136,7 +136,7 @@ impl Partition {
                 Some(limit) => recorded += self.miss_before(slot, now.saturating_sub(limit), turn),
                 None if start.is_some_and(|start| lateness > start) => {
                     let next = self.stand_for(slot, turn);
-                    self.drop_execution(slot, false, next, turn);
+                    self.drop_execution(slot, Origin::Schedule, next, turn);
                     recorded += 1;
                 }
                 // Those that were late have gone as more than may wait.
@@ -144,7 +144,7 @@ impl Partition {
             }
         }
         if self.trigger_late_from(slot) <= now {
-            self.drop_execution(slot, true, self.table.record(slot).next_fire(), turn);
+            self.drop_execution(slot, Origin::Trigger, self.table.record(slot).next_fire(), turn);
             recorded += 1;
         }
         recorded
@@ -160,20 +160,20 @@ impl Partition {
             self.emit(turn.events, &Event::Misfired(Missed { slot, count, next_fire }));
         }
         if is_last {
-            self.drop_execution(slot, false, Timestamp::MAX, turn);
+            self.drop_execution(slot, Origin::Schedule, Timestamp::MAX, turn);
         }
         is_last.into()
     }
 
     /// Records that the execution which was to begin is too late.
-    fn drop_execution(&mut self, slot: u32, triggered: bool, next_fire: Timestamp, turn: &mut Turn<'_>) {
+    fn drop_execution(&mut self, slot: u32, origin: Origin, next_fire: Timestamp, turn: &mut Turn<'_>) {
         let record = self.table.record(slot);
         let fire_sequence = record.fire_sequence() + 1;
-        let scheduled_at = if triggered { self.triggers[&slot] } else { record.next_fire() };
+        let scheduled_at = self.asked_for(slot, origin).unwrap_or(record.next_fire());
         let next_fire = if self.rules(slot).is_used_up(fire_sequence) { Timestamp::MAX } else { next_fire };
         let fire_sequence = low(fire_sequence);
         let at = turn.now.wall;
-        let too_late = TooLate { slot, fire_sequence, scheduled_at, at, next_fire, triggered };
+        let too_late = TooLate { slot, fire_sequence, scheduled_at, at, next_fire, origin };
         self.emit(turn.events, &Event::TooLate(too_late));
     }
 
@@ -296,6 +296,9 @@ impl Partition {
             Overlap::TerminateRunning => true,
             _ => return None,
         };
+        if self.makes_up(slot) {
+            return None;
+        }
         let record = self.table.record(slot);
         let execution = self.executions.get(record.execution);
         let fire = record.next_fire();
@@ -319,7 +322,7 @@ impl Partition {
         let standing = self.standings.of(slot);
         self.forget_passed(slot);
         let was_missed = scheduled_at > standing.missed_until.max(standing.overlapped_until);
-        let waits = !dispatched.triggered && dispatched.next_fire <= dispatched.at;
+        let waits = dispatched.origin == Origin::Schedule && dispatched.next_fire <= dispatched.at;
         if waits && was_missed && self.rules(slot).misfire == Misfire::FireAll {
             self.standings.change(slot, |standing| standing.missed_until = dispatched.at);
         }
@@ -355,16 +358,13 @@ impl Partition {
     }
 
     pub(super) fn apply_too_late(&mut self, too_late: &TooLate) {
-        let TooLate { slot, fire_sequence, scheduled_at, at, next_fire, triggered } = *too_late;
+        let TooLate { slot, fire_sequence, scheduled_at, at, next_fire, origin } = *too_late;
         let record = self.change(slot);
         record.set_fire_sequence(record.fire_sequence() + 1);
         record.set_last_state(ExecutionState::TooLate);
         record.finished_secs = low(at.as_micros() / 1_000_000);
         let (token, generation) = (record.token(), record.generation());
-        if triggered {
-            record.set(Flag::TRIGGERED, false);
-            self.triggers.remove(&slot);
-        }
+        self.take_asked_for(slot, origin);
         self.go_on(slot, next_fire);
         self.counters.too_late += 1;
         let end = AttemptEnd {

@@ -6,7 +6,7 @@
 use super::record::NONE;
 use crate::{dispatcher::WorkerHandle, prefetch::prefetch};
 use std::time::Duration;
-use tickwheel_wire::{SessionRef, Timestamp};
+use tickwheel_wire::{SessionRef, Timestamp, event::Origin};
 
 /// Which slot of its worker a running attempt takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub(crate) struct Execution {
     /// Waits for its next attempt.
     pub retrying: bool,
     pub cancel_requested: bool,
-    /// Asked for by a trigger.
-    pub triggered: bool,
+    /// Why there is the execution.
+    pub origin: Origin,
     pub scheduled_at: Timestamp,
     /// When the newest attempt was dispatched.
     pub dispatched_at: Timestamp,

@@ -4,7 +4,7 @@ use super::{Flag, NONE, Partition, Turn, policy::Progress};
 use std::time::Duration;
 use tickwheel_wire::{
     Now, Timestamp,
-    event::{Event, Missed},
+    event::{Event, Missed, Origin},
     planted::Mistake,
 };
 
@@ -35,7 +35,19 @@ pub(crate) enum Outlook {
 pub(crate) enum Ready {
     Scheduled,
     Triggered,
+    Backlog,
     Retry,
+}
+
+impl Ready {
+    /// Why there is the execution, if this is its first attempt.
+    pub const fn origin(self) -> Origin {
+        match self {
+            Self::Scheduled | Self::Retry => Origin::Schedule,
+            Self::Triggered => Origin::Trigger,
+            Self::Backlog => Origin::Backlog,
+        }
+    }
 }
 
 impl Partition {
@@ -49,7 +61,7 @@ impl Partition {
             if record.is(Flag::RULED) && self.late_from(slot) <= now.wall {
                 return Outlook::Late;
             }
-            if next_fire <= now.wall || record.is(Flag::TRIGGERED) {
+            if next_fire <= now.wall || record.is(Flag::ASKED_FOR) {
                 return Outlook::Ready;
             }
             return Outlook::Wait(next_fire);
@@ -60,7 +72,7 @@ impl Partition {
             return Outlook::Supersede { terminate };
         }
         let next_fire = if next_fire <= now.wall {
-            if !record.is(Flag::RULED) || !self.waits(slot) {
+            if !self.makes_up(slot) && (!record.is(Flag::RULED) || !self.waits(slot)) {
                 return Outlook::SkipDue;
             }
             Timestamp::MAX
@@ -100,7 +112,10 @@ impl Partition {
         if (!record.is(Flag::PAUSED) || Mistake::PausedJobFires.is_made()) && record.next_fire() <= now {
             return Some(Ready::Scheduled);
         }
-        record.is(Flag::TRIGGERED).then_some(Ready::Triggered)
+        if record.is(Flag::TRIGGERED) {
+            return Some(Ready::Triggered);
+        }
+        record.is(Flag::BACKLOG).then_some(Ready::Backlog)
     }
 
     /// When a job that waits for a worker has to be looked at: a firing comes due while an execution is in flight, or what waits
@@ -111,7 +126,7 @@ impl Partition {
         if record.execution == NONE {
             return if record.is(Flag::RULED) { self.late_from(slot) } else { Timestamp::MAX };
         }
-        let waits = record.is(Flag::RULED) && record.next_fire() <= now;
+        let waits = record.next_fire() <= now && (record.is(Flag::RULED) || self.makes_up(slot));
         if record.is(Flag::PAUSED) || waits { Timestamp::MAX } else { record.next_fire() }
     }
 

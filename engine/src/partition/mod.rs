@@ -17,6 +17,7 @@
 
 mod ahead;
 mod arena;
+pub(crate) mod backlog;
 mod cancel;
 pub(crate) mod complete;
 mod delete;
@@ -63,6 +64,7 @@ use crate::{
     shard::{EventBuffer, PartitionLimits},
 };
 use arena::Arena;
+use backlog::Backlogs;
 use execution::Executions;
 use idempotency::Idempotency;
 use intern::Interner;
@@ -118,6 +120,7 @@ pub struct Partition {
     executions: Executions,
     /// When each pending trigger was asked for, by slot.
     triggers: BTreeMap<u32, Timestamp>,
+    backlogs: Backlogs,
     standings: Standings,
     workers: Workers,
     recent: Recent,
@@ -177,6 +180,7 @@ impl Partition {
             rhythms: Interner::new(),
             executions: Executions::default(),
             triggers: BTreeMap::new(),
+            backlogs: Backlogs::new(),
             standings: Standings::default(),
             workers: Workers::default(),
             recent: Recent::new(limits.recent_max),
@@ -223,6 +227,7 @@ impl Partition {
             + self.rhythms.memory_bytes()
             + self.executions.memory_bytes()
             + self.triggers.len() * size_of::<(u32, Timestamp)>() * 3 / 2
+            + self.backlogs.values().map(|times| 64 + times.capacity() * size_of::<Timestamp>()).sum::<usize>()
             + self.standings.memory_bytes()
             + self.workers.memory_bytes()
             + self.recent.memory_bytes()
@@ -275,6 +280,9 @@ impl Partition {
             Event::Skipped(missed) => self.apply_skipped(missed),
             Event::Misfired(missed) => self.apply_misfired(missed),
             Event::TooLate(too_late) => self.apply_too_late(too_late),
+            Event::Redriven(redriven) => self.apply_redriven(redriven),
+            Event::Backfilled(backfilled) => self.apply_backfilled(backfilled),
+            Event::BacklogCleared(change) => self.apply_backlog_cleared(change),
             Event::CancelRequested(cancellation) => self.apply_cancel_requested(cancellation),
             Event::Cancelled(cancellation) => self.apply_cancelled(cancellation),
             Event::WorkerSeen(seen) => self.workers.set(seen.worker, seen.instance, seen.name),
@@ -378,7 +386,7 @@ impl Partition {
     #[inline]
     fn settle(&mut self, slot: u32, at: Timestamp) {
         let record = self.table.record(slot);
-        let idle = record.execution == NONE && !record.is(Flag::TRIGGERED) && !record.is(Flag::FINISHED);
+        let idle = record.execution == NONE && !record.is(Flag::ASKED_FOR) && !record.is(Flag::FINISHED);
         if idle && record.next_fire().is_never() {
             self.finish(slot, at);
         }

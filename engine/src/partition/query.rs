@@ -185,6 +185,11 @@ impl Partition {
         &self.recent
     }
 
+    /// Remembered dead letters, and those that were redriven, which are none any more.
+    pub(crate) const fn dead_letters(&self) -> &Recent {
+        &self.dead_letters
+    }
+
     /// The tenant of the job in `slot`, which exists.
     pub(crate) fn tenant_of(&self, slot: u32) -> TenantId {
         self.policies.value(self.table.record(slot).policy).policy.tenant

@@ -126,6 +126,27 @@ impl Recent {
         self.numbers().map(|number| self.attempt(number))
     }
 
+    /// A dead letter.
+    pub fn find_dead(&self, slot: u32, generation: u32, fire_sequence: u32) -> Option<Attempt<'_>> {
+        self.number_of_dead(slot, generation, fire_sequence).map(|number| self.attempt(number))
+    }
+
+    /// Makes a dead letter one no more.
+    pub fn revive(&mut self, slot: u32, generation: u32, fire_sequence: u32) {
+        if let Some(number) = self.number_of_dead(slot, generation, fire_sequence) {
+            let place = self.place(number);
+            self.lines[place].dead = false;
+        }
+    }
+
+    fn number_of_dead(&self, slot: u32, generation: u32, fire_sequence: u32) -> Option<u64> {
+        self.numbers().rev().find(|number| {
+            let line = &self.lines[self.place(*number)];
+            let end = end_of(line);
+            line.dead && line.generation == generation && end.slot == slot && end.fire_sequence == fire_sequence
+        })
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.lines.capacity() * size_of::<Line>()
             + self.details.capacity() * size_of::<Details>()

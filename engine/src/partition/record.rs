@@ -35,10 +35,14 @@ impl Flag {
     pub const QUEUED: Self = Self(1 << 5);
     /// Derived from the definition: the job has rules of its own, see [`super::due`].
     pub const RULED: Self = Self(1 << 6);
+    /// The job's backlog is not empty, see [`super::backlog`].
+    pub const BACKLOG: Self = Self(1 << 7);
+    /// An execution besides the schedule is to come.
+    pub const ASKED_FOR: Self = Self(Self::TRIGGERED.0 | Self::BACKLOG.0);
 }
 
 /// The flags that a snapshot holds.
-const DURABLE_FLAGS: u32 = Flag::ALIVE.0 | Flag::PAUSED.0 | Flag::TRIGGERED.0 | Flag::FINISHED.0 | Flag::REPORTED.0;
+const DURABLE_FLAGS: u32 = Flag::ALIVE.0 | Flag::PAUSED.0 | Flag::ASKED_FOR.0 | Flag::FINISHED.0 | Flag::REPORTED.0;
 const STATE_SHIFT: u32 = 8;
 const STATE_MASK: u32 = 0b1111 << STATE_SHIFT;
 const GENERATION_SHIFT: u32 = 12;
@@ -89,6 +93,7 @@ impl Default for JobRecord {
 
 #[expect(clippy::cast_possible_truncation, reason = "halves of 48-bit numbers, and fields within masks")]
 impl JobRecord {
+    /// Whether it has the flag, or any of those that it stands for.
     #[inline]
     pub const fn is(&self, flag: Flag) -> bool {
         self.marks & flag.0 != 0

@@ -99,7 +99,9 @@ impl Shard {
     #[inline]
     pub(super) fn arrange_later(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
         let Some(record) = self.owned(id).partition.job(slot) else { return };
-        if record.armed == Armed::NONE || record.is(Flag::TRIGGERED) || record.is(Flag::RULED) {
+        // A firing that is due has waited for the end of an execution that made up for another.
+        let waits = record.is(Flag::ASKED_FOR) || record.next_fire() <= self.now.wall;
+        if record.armed == Armed::NONE || waits || record.is(Flag::RULED) {
             self.arrange(id, slot, effects);
         }
     }

@@ -3,6 +3,7 @@
 use super::{Effects, Gate, Origin, Refusal, Shard};
 use crate::partition::{
     CancelError, Cancelled, JobError,
+    backlog::{Backfill, BacklogError},
     execution::Execution,
     submit::{SubmitAnswer, SubmitError, SubmitRequest},
 };
@@ -11,12 +12,15 @@ use tickwheel_wire::{
     DecodeError, JobId, PartitionId, TenantId, Timestamp,
     frame::{
         Frame, FrameType,
-        request::{CancelExecution, Done, JobCommand, JobVerb, SubmitJob, Submitted},
+        request::{
+            BackfillJob, BackfillTaken, CancelExecution, Done, JobCommand, JobVerb, RedriveExecution, SubmitJob,
+            Submitted,
+        },
         session::RefusalCode,
         work::CancelReason,
     },
     job::{JobSpec, JobSpecError},
-    limits::IDEMPOTENCY_KEY_BYTES_MAX,
+    limits::{BACKLOG_MAX, IDEMPOTENCY_KEY_BYTES_MAX},
     name_hash, partition_of,
     planted::Mistake,
 };
@@ -67,6 +71,16 @@ impl Shard {
             FrameType::CancelExecution => {
                 let request = CancelExecution::decode_body(body)?;
                 let answer = self.cancel(origin, &request, effects);
+                self.answer(origin, request.request_id, answer, effects);
+            }
+            FrameType::RedriveExecution => {
+                let request = RedriveExecution::decode_body(body)?;
+                let answer = self.redrive(origin, &request, effects);
+                self.answer(origin, request.request_id, answer, effects);
+            }
+            FrameType::BackfillJob => {
+                let request = BackfillJob::decode_body(body)?;
+                let answer = self.backfill(origin, &request, effects);
                 self.answer(origin, request.request_id, answer, effects);
             }
             _ => return self.handle_query(origin, frame_type, body, effects),
@@ -151,6 +165,7 @@ impl Shard {
                 let triggered = self.decide(id, effects, |partition, turn| partition.trigger(slot, turn));
                 triggered.map_err(|error: JobError| Denial::new(RefusalCode::OverlapSkipped, error.to_string()))?;
             }
+            JobVerb::ClearBacklog => self.decide(id, effects, |partition, turn| partition.clear_backlog(slot, turn)),
         }
         // Its window may have passed meanwhile.
         self.expire_excess(id, effects);
@@ -191,6 +206,46 @@ impl Shard {
         self.arrange(id, slot, effects);
         let next_fire = self.owned(id).partition.slot(slot).next_fire();
         Ok(Done { request_id, job, next_fire })
+    }
+
+    fn redrive(
+        &mut self,
+        origin: &Origin<'_>,
+        request: &RedriveExecution,
+        effects: &mut Effects,
+    ) -> Result<Done, Denial> {
+        self.check_gate()?;
+        let RedriveExecution { request_id, job, fire_sequence, .. } = *request;
+        let id = self.partition_of_id(request.partition, job)?;
+        let partition = &self.owned(id).partition;
+        let slot = partition.slot_of(job).ok_or_else(unknown_job)?;
+        if !origin.identity.may_act_for(partition.tenant_of(slot)) {
+            return Err(unknown_job());
+        }
+        let redriven = self.decide(id, effects, |partition, turn| partition.redrive(job, fire_sequence, turn));
+        let slot = redriven.map_err(|error| denied_backlog(&error))?;
+        self.arrange(id, slot, effects);
+        let next_fire = self.owned(id).partition.slot(slot).next_fire();
+        Ok(Done { request_id, job, next_fire })
+    }
+
+    fn backfill(
+        &mut self,
+        origin: &Origin<'_>,
+        request: &BackfillJob<'_>,
+        effects: &mut Effects,
+    ) -> Result<BackfillTaken, Denial> {
+        self.check_gate()?;
+        let BackfillJob { request_id, from, until, dry_run, .. } = *request;
+        let tenant = self.tenant(origin, request.tenant)?;
+        let id = self.partition_of_name(request.partition, request.tenant, request.name)?;
+        let slot = self.slot(id, tenant, request.name)?;
+        let job = self.owned(id).partition.job_id(slot);
+        let found = self.decide(id, effects, |partition, turn| partition.backfill(slot, (from, until), dry_run, turn));
+        let Backfill { count, until } = found.map_err(|error| denied_backlog(&error))?;
+        self.arrange(id, slot, effects);
+        let backlog = self.owned(id).partition.backlog_of(slot);
+        Ok(BackfillTaken { request_id, job, count, until, backlog })
     }
 
     /// What follows a cancellation but for the job's next entry.
@@ -352,5 +407,17 @@ fn denied_cancel(error: &CancelError) -> Denial {
     match error {
         CancelError::UnknownJob => unknown_job(),
         CancelError::UnknownExecution => Denial::new(RefusalCode::UnknownExecution, error.to_string()),
+    }
+}
+
+fn denied_backlog(error: &BacklogError) -> Denial {
+    let message = error.to_string();
+    match error {
+        BacklogError::UnknownJob => unknown_job(),
+        BacklogError::NoDeadLetter => Denial::new(RefusalCode::UnknownExecution, message),
+        BacklogError::Full => {
+            Denial { detail: BACKLOG_MAX.into(), field: "backlog", ..Denial::new(RefusalCode::Overloaded, message) }
+        }
+        BacklogError::Range { field, .. } => Denial::of_field(RefusalCode::InvalidField, field, 0, message),
     }
 }

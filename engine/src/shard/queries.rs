@@ -13,7 +13,9 @@ use tickwheel_wire::{
     DecodeError, TenantId,
     frame::{
         Frame, FrameType,
-        request::{ExecutionById, ExecutionView, JobByName, ListExecutions, ListJobs, PageEnd, Unwatch, Watch},
+        request::{
+            ExecutionById, ExecutionView, JobByName, ListDeadLetters, ListExecutions, ListJobs, PageEnd, Unwatch, Watch,
+        },
         session::RefusalCode,
     },
     limits::PAGE_ENTRIES_MAX,
@@ -61,6 +63,10 @@ impl Shard {
             FrameType::ListExecutions => {
                 let request = ListExecutions::decode_body(body)?;
                 (request.request_id, self.list_executions(origin, &request, effects))
+            }
+            FrameType::ListDeadLetters => {
+                let request = ListDeadLetters::decode_body(body)?;
+                (request.request_id, self.list_dead_letters(origin, &request, effects))
             }
             FrameType::ExecutionById => {
                 let request = ExecutionById::decode_body(body)?;
@@ -183,6 +189,34 @@ impl Shard {
         PageEnd::LAST
     }
 
+    /// The newest first.
+    fn list_dead_letters(
+        &self,
+        origin: &Origin<'_>,
+        request: &ListDeadLetters<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Denial> {
+        let id = self.partition_here(request.partition)?;
+        let tenant = self.visible_tenant(origin, request.tenant)?;
+        let filter = Filter { tenant, prefix: request.prefix, exact: "" };
+        let partition = &self.owned(id).partition;
+        let mut page = Page::new(request.limit, effects);
+        let first = usize::try_from(request.cursor).unwrap_or(usize::MAX);
+        let mut cursor = PageEnd::LAST;
+        for (place, letter) in partition.dead_letters().iter().rev().enumerate().skip(first) {
+            if !page.has_room(effects) {
+                cursor = place as u64;
+                break;
+            }
+            if letter.dead {
+                let view = partition.view_ended(&letter, request.request_id);
+                page.add(origin, Some(view), &filter, partition, effects);
+            }
+        }
+        origin.reply(effects, &PageEnd { request_id: request.request_id, cursor });
+        Ok(())
+    }
+
     fn execution_by_id(
         &self,
         origin: &Origin<'_>,
@@ -245,7 +279,11 @@ impl Page {
         let tenant = partition.slot_of(view.job).map(|slot| partition.tenant_of(slot));
         let admitted = match tenant {
             Some(tenant) => filter.admits(tenant, view.name),
-            None => filter.tenant.is_none() && (filter.exact.is_empty() || view.name == filter.exact),
+            None => {
+                filter.tenant.is_none()
+                    && view.name.starts_with(filter.prefix)
+                    && (filter.exact.is_empty() || view.name == filter.exact)
+            }
         };
         if admitted {
             origin.reply(effects, &view);

@@ -138,6 +138,10 @@ pub(super) enum JobCommand {
     Resume(JobNameArguments),
     /// Fire a job now, besides its schedule
     Trigger(JobNameArguments),
+    /// Execute firings of the past, one after another
+    Backfill(BackfillArguments),
+    /// Drop what a job has to make up for: firings of the past, and dead letters that were redriven
+    ClearBacklog(JobNameArguments),
     /// Forget a job, and cancel what runs of it
     Delete(JobNameArguments),
 }
@@ -227,6 +231,25 @@ pub(super) struct JobGetArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct BackfillArguments {
+    /// Name of the job
+    pub name: String,
+    /// Firings from this time on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub from: String,
+    /// Firings before this time, as far as they are past [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Count them, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct JobNameArguments {
     /// Name of the job
     pub name: String,
@@ -242,6 +265,10 @@ pub(super) enum ExecutionCommand {
     Get(ExecutionGetArguments),
     /// Cancel an execution in flight
     Cancel(ExecutionCancelArguments),
+    /// List dead letters, the newest first: executions whose last attempt failed
+    DeadLetters(DeadLettersArguments),
+    /// Try dead letters again
+    Redrive(RedriveArguments),
     /// Tell of every change of executions as it happens
     Watch(ExecutionWatchArguments),
 }
@@ -254,6 +281,40 @@ pub(super) struct ExecutionListArguments {
     /// Most executions to show
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeadLettersArguments {
+    /// Only of jobs whose names begin so
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+    /// Most dead letters to show
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RedriveArguments {
+    /// Id of a dead letter, as `execution dead-letters` shows it
+    #[arg(required_unless_present_any = ["all", "prefix"])]
+    pub id: Option<String>,
+    /// All dead letters
+    #[arg(long, conflicts_with_all = ["id", "prefix"])]
+    pub all: bool,
+    /// All dead letters of jobs whose names begin so
+    #[arg(long, value_name = "TEXT", conflicts_with = "id")]
+    pub prefix: Option<String>,
+    /// Say what would be redriven, and change nothing
+    #[arg(long, conflicts_with = "id")]
+    pub dry_run: bool,
     #[command(flatten)]
     pub connection: ConnectionArguments,
     #[command(flatten)]
@@ -475,6 +536,12 @@ mod tests {
             "job get a/b --server h:1 --certs d --cert c --tenant t",
             "job pause a",
             "job resume a",
+            "job backfill a --from 2026-01-01T00:00:00Z --until 2026-02-01T00:00:00Z --dry-run --output json",
+            "job clear-backlog a",
+            "execution dead-letters --prefix a --limit 3 --output json",
+            "execution redrive 1.2.3/4",
+            "execution redrive --all --dry-run",
+            "execution redrive --prefix a --output json",
             "job trigger a",
             "job delete a",
             "execution list --job a --limit 7 --output table",
@@ -506,6 +573,10 @@ mod tests {
             ("job list --output xml", ErrorKind::InvalidValue),
             ("job export --output table", ErrorKind::InvalidValue),
             ("job get", ErrorKind::MissingRequiredArgument),
+            ("job backfill a", ErrorKind::MissingRequiredArgument),
+            ("execution redrive", ErrorKind::MissingRequiredArgument),
+            ("execution redrive 1.2.3/4 --all", ErrorKind::ArgumentConflict),
+            ("execution redrive 1.2.3/4 --dry-run", ErrorKind::ArgumentConflict),
             ("job apply", ErrorKind::MissingRequiredArgument),
             ("job import", ErrorKind::MissingRequiredArgument),
             ("job import a --crontab b", ErrorKind::ArgumentConflict),

@@ -5,6 +5,7 @@ use super::{
         ExecutionCancelArguments, ExecutionCommand, ExecutionGetArguments, ExecutionListArguments,
         ExecutionWatchArguments, OutputFormat,
     },
+    backlog,
     connection::{present, with_client},
     error::CliError,
     output, times,
@@ -22,12 +23,14 @@ pub(super) fn run(command: &ExecutionCommand) -> Result<(), CliError> {
         ExecutionCommand::List(arguments) => list(arguments),
         ExecutionCommand::Get(arguments) => get(arguments),
         ExecutionCommand::Cancel(arguments) => cancel(arguments),
+        ExecutionCommand::DeadLetters(arguments) => backlog::dead_letters(arguments),
+        ExecutionCommand::Redrive(arguments) => backlog::redrive(arguments),
         ExecutionCommand::Watch(arguments) => watch(arguments),
     }
 }
 
 /// Parses an id as it is displayed: `partition.slot.generation/sequence`.
-fn parse_id(text: &str) -> Result<ExecutionId, CliError> {
+pub(super) fn parse_id(text: &str) -> Result<ExecutionId, CliError> {
     let wrong = || {
         CliError::Usage(format!(
             "{text:?} is not the id of an execution; `tickwheel execution list` shows ids such as 12.34.5/6"
@@ -61,7 +64,11 @@ fn list(arguments: &ExecutionListArguments) -> Result<(), CliError> {
         keep_newest(&mut newest, limit);
         Ok(newest)
     })?;
-    match arguments.output.output {
+    show(&executions, arguments.output.output)
+}
+
+pub(super) fn show(executions: &[Execution], format: OutputFormat) -> Result<(), CliError> {
+    match format {
         OutputFormat::Json => output::json(&executions.iter().map(ExecutionRow::from).collect::<Vec<_>>()),
         OutputFormat::Table => {
             let header = ["ID", "JOB", "STATE", "ATTEMPT", "SCHEDULED", "FINISHED", "RAN", "ERROR", "WORKER"];
@@ -74,7 +81,7 @@ fn filter(tenant: Option<&str>, job: &str) -> ExecutionFilter {
     ExecutionFilter { tenant: tenant.unwrap_or_default().to_owned(), job: job.to_owned() }
 }
 
-fn keep_newest(executions: &mut Vec<Execution>, limit: usize) {
+pub(super) fn keep_newest(executions: &mut Vec<Execution>, limit: usize) {
     executions.sort_by_key(|execution| Reverse((execution.scheduled_at, execution.id, execution.attempt)));
     executions.truncate(limit);
 }
@@ -141,7 +148,7 @@ fn get(arguments: &ExecutionGetArguments) -> Result<(), CliError> {
 }
 
 /// Without its job the server cannot tell an execution that it has forgotten from one that never was.
-fn unknown(error: RequestError, id: ExecutionId) -> CliError {
+pub(super) fn unknown(error: RequestError, id: ExecutionId) -> CliError {
     match error.refusal_code() {
         Some(RefusalCode::UnknownJob | RefusalCode::UnknownExecution) => CliError::Failed(format!(
             "unknown-execution: {id} is not remembered; `tickwheel execution list` shows those that are"

@@ -3,6 +3,7 @@
 use super::{
     apply,
     args::{JobCommand, JobGetArguments, JobListArguments, JobNameArguments, OutputFormat},
+    backlog,
     connection::{present, with_client},
     error::CliError,
     export, import, output, times,
@@ -30,6 +31,8 @@ pub(super) fn run(command: &JobCommand) -> Result<(), CliError> {
         JobCommand::Pause(arguments) => change(arguments, Verb::Pause),
         JobCommand::Resume(arguments) => change(arguments, Verb::Resume),
         JobCommand::Trigger(arguments) => change(arguments, Verb::Trigger),
+        JobCommand::Backfill(arguments) => backlog::backfill(arguments),
+        JobCommand::ClearBacklog(arguments) => backlog::clear(arguments),
         JobCommand::Delete(arguments) => change(arguments, Verb::Delete),
     }
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod args;
+mod backlog;
 mod certs;
 mod connection;
 mod cron;

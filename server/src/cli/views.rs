@@ -143,6 +143,34 @@ pub(super) struct ExecutionRow {
     output: String,
 }
 
+/// A dead letter that was, or would be, redriven.
+#[derive(Debug, Serialize)]
+pub(super) struct RedrivenRow {
+    pub id: String,
+    pub tenant: String,
+    pub job: String,
+    pub scheduled_at: Option<String>,
+    /// `redriven`, `failed`, or `would be redriven`.
+    pub action: &'static str,
+    pub error: Option<String>,
+}
+
+impl RedrivenRow {
+    pub fn of(letter: &Execution, action: &'static str, error: Option<String>) -> Self {
+        let ExecutionRow { id, tenant, job, scheduled_at, .. } = ExecutionRow::from(letter);
+        Self { id, tenant, job, scheduled_at, action, error }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct BackfillAnswer {
+    pub name: String,
+    /// How many firings.
+    pub count: u64,
+    /// Whether they were only counted.
+    pub dry_run: bool,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct AppliedRow {
     pub tenant: String,

@@ -429,6 +429,7 @@ impl Auditor {
         let jobs = self.partitions.iter().flat_map(|partition| partition.jobs.values());
         let unfinished = jobs.filter(|job| match &job.flight {
             Some(flight) => flight.scheduled_at < since,
+            None if !job.backlog.times.is_empty() && job.has_turns() => true,
             None => job.is_due(wall) && job.triggered_at.unwrap_or(job.next_fire) < since,
         });
         unfinished.map(|job| format!("{job:?}")).collect()

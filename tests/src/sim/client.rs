@@ -21,8 +21,8 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameType,
         request::{
-            CancelExecution, Done, ExecutionState, ExecutionView, JobByName, JobCommand, JobVerb, JobView, SubmitJob,
-            SubmitMode, Submitted, Watch,
+            BackfillJob, BackfillTaken, CancelExecution, Done, ExecutionState, ExecutionView, JobByName, JobCommand,
+            JobVerb, JobView, RedriveExecution, SubmitJob, SubmitMode, Submitted, Watch,
         },
         session::{RefusalCode, Refused},
     },
@@ -251,6 +251,22 @@ impl Client {
                 let fire_sequence = FireSequence(sequence);
                 CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(&mut bytes);
             }
+            Deed::Redrive => {
+                let Some(found) = &model else { return };
+                let newest = found.backlog.dead_letters.last().map(|letter| letter.0);
+                let fire_sequence = FireSequence(newest.map_or(found.fire_sequence, u64::from));
+                let redrive = RedriveExecution { request_id, partition, job: found.id, fire_sequence };
+                // Said twice at once, as by a client in doubt: the second is refused.
+                redrive.encode(&mut bytes);
+                redrive.encode(&mut bytes);
+            }
+            Deed::Backfill(ago) => {
+                let Some(found) = &model else { return };
+                let from = context.wall.saturating_sub(*ago);
+                let until = found.third_firing_from(from);
+                let dry_run = false;
+                BackfillJob { request_id, partition, tenant, name: &name, from, until, dry_run }.encode(&mut bytes);
+            }
             Deed::Get => JobByName { request_id, partition, tenant, name: &name }.encode(&mut bytes),
             Deed::Watch => Watch { request_id, partition, tenant, name: "" }.encode(&mut bytes),
         }
@@ -301,6 +317,12 @@ impl Client {
                     self.watches.insert(answer.request_id, ());
                 }
                 self.answered(answer.request_id, context, |request, context| check_done(request, &answer, context))?;
+            }
+            Some(FrameType::BackfillTaken) => {
+                let answer = BackfillTaken::decode_body(body).expect("the node encodes it");
+                self.answered(answer.request_id, context, |request, context| {
+                    check_backfill(request, &answer, context)
+                })?;
             }
             Some(FrameType::JobView) => {
                 let answer = JobView::decode_body(body).expect("the node encodes it");
@@ -432,14 +454,26 @@ fn check_done(request: &Request, answer: &Done, context: &mut ActorContext<'_>) 
                     demand!(found.is_none_or(|job| !job.is_paused), Jobs, "resumed, but the job is not");
                 }
                 JobVerb::Delete => demand!(found.is_none(), Jobs, "deleted, but the job is there"),
-                JobVerb::Trigger => {}
+                JobVerb::Trigger | JobVerb::ClearBacklog => {}
             }
         }
-        Deed::Cancel => context.auditor.partition_mut(request.partition).tell_done(answer.job),
+        Deed::Cancel | Deed::Redrive => context.auditor.partition_mut(request.partition).tell_done(answer.job),
         Deed::Watch => {}
-        Deed::Submit { .. } | Deed::Get => {
+        Deed::Submit { .. } | Deed::Get | Deed::Backfill(_) => {
             return Err(Violation::new(Promise::Answers, "answered `done`"));
         }
+    }
+    Ok(None)
+}
+
+fn check_backfill(
+    request: &Request,
+    answer: &BackfillTaken,
+    context: &mut ActorContext<'_>,
+) -> Result<Told, Violation> {
+    demand!(matches!(request.operation.deed, Deed::Backfill(_)), Answers, "answered with a backfill");
+    if answer.count > 0 && !context.auditor.has_lied {
+        context.auditor.partition_mut(request.partition).tell_done(answer.job);
     }
     Ok(None)
 }
@@ -485,9 +519,13 @@ fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContex
             let spec = JobSpec::decode(&bytes).expect("a plan's definition");
             Job::proposed(&spec, context.wall).first_firing(context.wall).is_never()
         }
-        (Deed::Command(_) | Deed::Get | Deed::Cancel, RefusalCode::UnknownJob) => is_repeated || found.is_none(),
+        (Deed::Command(_) | Deed::Get | Deed::Cancel | Deed::Redrive | Deed::Backfill(_), RefusalCode::UnknownJob) => {
+            is_repeated || found.is_none()
+        }
+        // A fixed delay has no past.
+        (Deed::Backfill(_), RefusalCode::InvalidField) => true,
         (Deed::Command(JobVerb::Trigger), RefusalCode::OverlapSkipped)
-        | (Deed::Cancel, RefusalCode::UnknownExecution) => true,
+        | (Deed::Cancel | Deed::Redrive, RefusalCode::UnknownExecution) => true,
         _ => false,
     };
     demand!(expected, Answers, "refused with `{code}`; the job is {found:?}");

@@ -4,6 +4,7 @@
 //! The model sees each event when it is decided, before anyone else. A journal of all events lets it go back to what survived a
 //! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
 
+mod backlog;
 mod firing;
 mod rules;
 
@@ -11,12 +12,13 @@ use super::{
     violation::{Promise, Violation, demand},
     when::When,
 };
+use backlog::Backlog;
 use firing::Waiting;
 use rules::{check_first_fire, check_retry};
 use std::{collections::BTreeMap, fmt, time::Duration};
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, Reader, Timestamp,
-    event::{AttemptEnd, AttemptOutcome, Cancellation, Dispatched, Event, Missed},
+    event::{AttemptEnd, AttemptOutcome, Cancellation, Dispatched, Event, Missed, Origin},
     frame::request::ExecutionState,
     job::{FiringRules, JobSpec, Overlap, RetryPolicy},
 };
@@ -44,6 +46,8 @@ pub struct Flight {
     pub silence_ms: u32,
     /// Whether its end was asked for, and when.
     pub cancelled_at: Option<Duration>,
+    /// Whether it makes up for something, so that firings wait.
+    pub makes_up: bool,
 }
 
 /// Longest time that a node may take a worker for present that is gone: a session's idle limit of 30 s, and a pause of the node.
@@ -89,6 +93,8 @@ pub struct Job {
     pub next_fire: Timestamp,
     /// When a trigger was asked for that waits.
     pub triggered_at: Option<Timestamp>,
+    /// What it has to make up for.
+    pub backlog: Backlog,
     /// The newest firing.
     pub fire_sequence: u64,
     /// The newest token.
@@ -112,12 +118,17 @@ impl Job {
     pub fn is_due(&self, wall: Timestamp) -> bool {
         match &self.flight {
             Some(flight) => !flight.is_running && flight.retry_at <= wall,
-            None => self.triggered_at.is_some() || (!self.is_paused && self.next_fire <= wall),
+            None if self.triggered_at.is_some() || !self.backlog.times.is_empty() => true,
+            None => !self.is_paused && self.next_fire <= wall,
         }
     }
 
     fn settle(&mut self, at: Timestamp) {
-        if self.flight.is_none() && self.triggered_at.is_none() && self.next_fire.is_never() {
+        if self.flight.is_none()
+            && self.triggered_at.is_none()
+            && self.backlog.times.is_empty()
+            && self.next_fire.is_never()
+        {
             self.finished_at.get_or_insert(at);
         }
     }
@@ -469,6 +480,13 @@ impl Partition {
             }
             Event::Cancelled(cancellation) => self.check_cancelled(cancellation, moment),
             Event::WorkerSeen(_) => Ok(()),
+            Event::Redriven(redriven) => self.of(redriven.slot)?.check_redriven(redriven, moment),
+            Event::Backfilled(backfilled) => self.of(backfilled.slot)?.check_backfilled(backfilled, moment),
+            Event::BacklogCleared(change) => {
+                let job = self.of(change.slot)?;
+                demand!(!job.backlog.times.is_empty(), Accounted, "there is none");
+                Ok(())
+            }
             Event::TooLate(too_late) => {
                 let announced = self.announced(too_late.slot);
                 self.of(too_late.slot)?.check_too_late(too_late, announced, moment)
@@ -508,12 +526,15 @@ impl Partition {
             job.fire_sequence
         );
         let announced = self.announced(dispatched.slot);
-        if dispatched.triggered {
-            demand!(job.triggered_at.is_some(), Accounted, "nobody asked for it: {job:?}");
+        if dispatched.origin != Origin::Schedule {
+            demand!(job.asked_for(dispatched.origin).is_some(), Accounted, "nobody asked for it: {job:?}");
+            if dispatched.origin == Origin::Backlog {
+                job.check_turn(moment)?;
+            }
             if job.is_ruled() {
                 return job.check_begun(dispatched, announced, moment);
             }
-            demand!(dispatched.next_fire == job.next_fire, Accounted, "a trigger moved the next firing");
+            demand!(dispatched.next_fire == job.next_fire, Accounted, "what was asked for moved the next firing");
             return Ok(());
         }
         demand!(!job.is_paused, Jobs, "the job is paused");
@@ -544,6 +565,7 @@ impl Partition {
             return job.check_passed(missed, true, moment);
         }
         demand!(job.flight.is_some() && !job.is_paused, Accounted, "nothing hinders its firings");
+        demand!(!job.makes_up(), Accounted, "they wait for the end of what makes up for others");
         demand!(job.next_fire <= moment.wall, NotEarly, "due at {}", job.next_fire);
         if job.is_ruled() {
             return job.check_skipped_in_flight(missed, moment);
@@ -561,10 +583,10 @@ impl Partition {
             return Ok(());
         }
         demand!(job.is_due(moment.wall), AttemptRules, "nothing is due");
-        if job.is_ruled() && !cancellation.triggered {
+        if job.is_ruled() && cancellation.origin == Origin::Schedule {
             return job.check_cancelled_due(cancellation, self.announced(cancellation.slot), moment);
         }
-        let next = if cancellation.triggered { job.next_fire } else { job.when.after(moment.wall) };
+        let next = if cancellation.origin != Origin::Schedule { job.next_fire } else { job.when.after(moment.wall) };
         demand!(cancellation.next_fire == next, Accounted, "the next firing is at {next}");
         Ok(())
     }
@@ -652,6 +674,7 @@ impl Partition {
                     revision: old.revision + 1,
                     next_fire: replaced.next_fire,
                     triggered_at: old.triggered_at,
+                    backlog: old.backlog,
                     fire_sequence: old.fire_sequence,
                     token: old.token,
                     flight: old.flight,
@@ -696,8 +719,16 @@ impl Partition {
         let Some(slot) = slot_of(event) else { return };
         let sequence = self.sequence;
         let Some(job) = self.jobs.get_mut(&slot) else { return };
-        if matches!(event, Event::JobPaused(_) | Event::JobResumed(_) | Event::Triggered(_) | Event::CancelRequested(_))
-        {
+        if matches!(
+            event,
+            Event::JobPaused(_)
+                | Event::JobResumed(_)
+                | Event::Triggered(_)
+                | Event::CancelRequested(_)
+                | Event::Redriven(_)
+                | Event::Backfilled(_)
+                | Event::BacklogCleared(_)
+        ) {
             job.changed_by = sequence;
         }
         match event {
@@ -711,6 +742,12 @@ impl Partition {
                 job.settle(change.at);
             }
             Event::Triggered(change) => (job.triggered_at, job.finished_at) = (Some(change.at), None),
+            Event::Redriven(redriven) => job.redrive(redriven),
+            Event::Backfilled(backfilled) => job.backfill(backfilled),
+            Event::BacklogCleared(change) => {
+                job.backlog.times.clear();
+                job.settle(change.at);
+            }
             Event::Dispatched(dispatched) => {
                 self.told.insert(Fact::Dispatched(job.id, dispatched.token.0), sequence);
                 let instance = self.workers.get(&dispatched.worker).copied().unwrap_or(InstanceId(0));
@@ -722,6 +759,9 @@ impl Partition {
                 let is_dead = matches!(event, Event::DeadLettered(..));
                 job.last_state = state_of(end.outcome, is_dead);
                 job.counted = if end.reported { end.token.0 } else { 0 };
+                if is_dead {
+                    job.bury(end.scheduled_at);
+                }
                 job.flight = None;
                 job.end(end.finished_at, job.last_state);
                 job.settle(end.finished_at);
@@ -742,9 +782,7 @@ impl Partition {
             Event::TooLate(too_late) => {
                 job.fire_sequence += 1;
                 job.next_fire = too_late.next_fire;
-                if too_late.triggered {
-                    job.triggered_at = None;
-                }
+                job.take_asked_for(too_late.origin);
                 job.last_state = ExecutionState::TooLate;
                 job.settle(too_late.at);
             }
@@ -754,9 +792,7 @@ impl Partition {
                 } else {
                     job.fire_sequence += 1;
                     job.next_fire = cancellation.next_fire;
-                    if cancellation.triggered {
-                        job.triggered_at = None;
-                    }
+                    job.take_asked_for(cancellation.origin);
                 }
                 job.last_state = ExecutionState::Cancelled;
                 job.settle(cancellation.at);
@@ -786,6 +822,7 @@ impl Job {
             is_paused: spec.paused,
             next_fire: Timestamp::MAX,
             triggered_at: None,
+            backlog: Backlog::default(),
             fire_sequence: 0,
             token: 0,
             flight: None,
@@ -802,16 +839,14 @@ impl Job {
         if self.flight.is_none() {
             self.begin(dispatched);
         }
-        let mut scheduled_at = self.next_fire;
-        match &self.flight {
-            Some(flight) => scheduled_at = flight.scheduled_at,
+        let (scheduled_at, makes_up) = match &self.flight {
+            Some(flight) => (flight.scheduled_at, flight.makes_up),
             None => {
                 self.fire_sequence += 1;
-                if dispatched.triggered {
-                    scheduled_at = self.triggered_at.take().unwrap_or(scheduled_at);
-                }
+                let asked = self.take_asked_for(dispatched.origin);
+                (asked.unwrap_or(self.next_fire), dispatched.origin == Origin::Backlog)
             }
-        }
+        };
         self.next_fire = dispatched.next_fire;
         self.flight = Some(Flight {
             attempt: dispatched.attempt,
@@ -824,6 +859,7 @@ impl Job {
             silence_ms: self.limits_ms[1],
             counts_from: now,
             cancelled_at: None,
+            makes_up,
         });
     }
 }
@@ -859,6 +895,9 @@ const fn slot_of(event: &Event<'_>) -> Option<u32> {
         | Event::DeadLettered(end, _) => Some(end.slot),
         Event::CancelRequested(cancellation) | Event::Cancelled(cancellation) => Some(cancellation.slot),
         Event::TooLate(too_late) => Some(too_late.slot),
+        Event::Redriven(redriven) => Some(redriven.slot),
+        Event::Backfilled(backfilled) => Some(backfilled.slot),
+        Event::BacklogCleared(change) => Some(change.slot),
         _ => None,
     }
 }

@@ -175,6 +175,10 @@ pub enum Deed {
     Command(JobVerb),
     /// Cancels what the job is doing.
     Cancel,
+    /// Redrives the job's newest dead letter, or something that is none.
+    Redrive,
+    /// Backfills a few of the job's firings, from so long before now on.
+    Backfill(Duration),
     /// Looks at the job.
     Get,
     /// Watches the job's partition.
@@ -550,7 +554,7 @@ fn operations(seed: u64, start: Timestamp, active: Duration) -> Vec<Operation> {
 
 fn deed(stream: &mut Stream, job: usize, (tenant, start): (&'static str, Timestamp), first: bool) -> Deed {
     let verb = stream.pick(&[JobVerb::Pause, JobVerb::Resume, JobVerb::Trigger, JobVerb::Trigger, JobVerb::Delete]);
-    match if first { 0 } else { stream.below(12) } {
+    match if first { 0 } else { stream.below(15) } {
         0..=3 => {
             let key = stream.chance(500).then(|| {
                 let window = stream.pick(&[2 * SECOND, 10 * SECOND, 60 * SECOND]);
@@ -566,6 +570,9 @@ fn deed(stream: &mut Stream, job: usize, (tenant, start): (&'static str, Timesta
         4..=8 => Deed::Command(verb),
         9 => Deed::Cancel,
         10 => Deed::Get,
+        11 => Deed::Redrive,
+        12 => Deed::Backfill(stream.duration(SECOND, 600 * SECOND)),
+        13 => Deed::Command(JobVerb::ClearBacklog),
         _ => Deed::Watch,
     }
 }

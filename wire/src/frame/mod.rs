@@ -76,6 +76,12 @@ wire_enum! {
         Unwatch = 0x0109 => "unwatch",
         /// [`request::ReadCounters`]
         ReadCounters = 0x010A => "read-counters",
+        /// [`request::ListDeadLetters`]
+        ListDeadLetters = 0x010B => "list-dead-letters",
+        /// [`request::RedriveExecution`]
+        RedriveExecution = 0x010C => "redrive-execution",
+        /// [`request::BackfillJob`]
+        BackfillJob = 0x010D => "backfill-job",
         /// [`request::Submitted`]
         Submitted = 0x0201 => "submitted",
         /// [`request::Done`]
@@ -88,6 +94,8 @@ wire_enum! {
         ExecutionView = 0x0205 => "execution-view",
         /// [`request::Counters`]
         Counters = 0x0206 => "counters",
+        /// [`request::BackfillTaken`]
+        BackfillTaken = 0x0207 => "backfill-taken",
         /// [`work::Attach`]
         Attach = 0x0301 => "attach",
         /// [`work::Attached`]

@@ -50,6 +50,8 @@ wire_enum! {
         Trigger = 3 => "trigger",
         /// Forget the job; what runs is cancelled.
         Delete = 4 => "delete",
+        /// Drop the job's backlog.
+        ClearBacklog = 5 => "clear-backlog",
     }
 }
 
@@ -145,6 +147,59 @@ variable_layout! {
         pub job: JobId,
         /// Which of its firings.
         pub fire_sequence: FireSequence,
+    }
+}
+
+variable_layout! {
+    /// Asks for a page of the dead letters that one partition remembers, the newest first. Answer: an [`ExecutionView`] for each,
+    /// then [`PageEnd`].
+    pub struct ListDeadLetters<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The partition.
+        pub partition: PartitionId,
+        /// Only this tenant's; empty: all that the identity may see.
+        pub tenant: &'a str,
+        /// Only those of jobs whose names begin so.
+        pub prefix: &'a str,
+        /// 0 for the first page, then [`PageEnd::cursor`].
+        pub cursor: u64,
+        /// Most executions in the page, 1 to 256.
+        pub limit: u16,
+    }
+}
+
+variable_layout! {
+    /// Puts a dead letter into its job's backlog, to be tried again as a new execution. Answer: [`Done`].
+    pub struct RedriveExecution {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The job's partition.
+        pub partition: PartitionId,
+        /// The job.
+        pub job: JobId,
+        /// Which of its firings.
+        pub fire_sequence: FireSequence,
+    }
+}
+
+variable_layout! {
+    /// Puts firings of the past into a job's backlog, as many as there is room for. Answer: [`BackfillTaken`].
+    pub struct BackfillJob<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// `partition_of(tenant, name)`.
+        pub partition: PartitionId,
+        /// The job's tenant.
+        pub tenant: &'a str,
+        /// The job's name.
+        pub name: &'a str,
+        /// Firings from this time on ...
+        pub from: Timestamp,
+        /// ... and before this one, as far as they are past.
+        pub until: Timestamp,
+        /// Whether to count only.
+        pub dry_run: bool,
     }
 }
 
@@ -246,6 +301,22 @@ variable_layout! {
         pub job: JobId,
         /// Next fire; [`Timestamp::MAX`]: never.
         pub next_fire: Timestamp,
+    }
+}
+
+variable_layout! {
+    /// Firings of the past are in the job's backlog, durably; or could be, if only they were to be counted.
+    pub struct BackfillTaken {
+        /// The request.
+        pub request_id: u64,
+        /// The job.
+        pub job: JobId,
+        /// How many; for what was only to be counted at most 1,000.
+        pub count: u32,
+        /// All firings before this time that are past are among them: the request's `until`, or an earlier one if there was no room for more.
+        pub until: Timestamp,
+        /// How many executions are in the job's backlog now.
+        pub backlog: u32,
     }
 }
 
@@ -356,5 +427,5 @@ variable_layout! {
 
 variable_frame! {
     SubmitJob<'a> JobCommand<'a> JobByName<'a> ListJobs<'a> ListExecutions<'a> ExecutionById CancelExecution Watch<'a> Unwatch
-    ReadCounters Counters<'a> Submitted Done JobView<'a> PageEnd ExecutionView<'a>
+    ListDeadLetters<'a> RedriveExecution BackfillJob<'a> BackfillTaken ReadCounters Counters<'a> Submitted Done JobView<'a> PageEnd ExecutionView<'a>
 }

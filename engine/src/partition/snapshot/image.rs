@@ -45,6 +45,7 @@ pub(super) enum Chunk<'a> {
         too_late: u64,
         standings: Vec<StandingImage>,
     },
+    Backlogs(Vec<BacklogImage>),
 }
 
 /// A definition without name and payload, its schedule without what is the job's own.
@@ -60,6 +61,12 @@ pub(super) struct StandingImage {
     pub missed_until: u64,
     pub overlapped_until: u64,
     pub failures: u16,
+}
+
+#[derive(Archive, Serialize)]
+pub(super) struct BacklogImage {
+    pub slot: u32,
+    pub times: Vec<u64>,
 }
 
 /// Of format 1.
@@ -120,7 +127,8 @@ pub(super) struct ExecutionImage {
     pub worker: u16,
     pub retrying: bool,
     pub cancel_requested: bool,
-    pub triggered: bool,
+    /// A boolean before format 3: whether it was triggered.
+    pub origin: u8,
     pub scheduled_at: u64,
     pub dispatched_at: u64,
     pub retry_at: u64,
@@ -218,7 +226,7 @@ impl ExecutionImage {
             worker: execution.worker,
             retrying: execution.retrying,
             cancel_requested: execution.cancel_requested,
-            triggered: execution.triggered,
+            origin: execution.origin.number(),
             scheduled_at: execution.scheduled_at.as_micros(),
             dispatched_at: execution.dispatched_at.as_micros(),
             retry_at: execution.retry_at.as_micros(),

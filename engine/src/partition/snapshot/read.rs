@@ -6,8 +6,9 @@
 use super::{
     FORMAT, FORMAT_MAX, FORMAT_MIN, SnapshotError,
     image::{
-        ArchivedAttemptImage, ArchivedChunk, ArchivedDefinitionImage, ArchivedExecutionImage, ArchivedPolicyImage,
-        ArchivedSlotImage, ArchivedStandingImage, ArchivedSubmissionImage, ArchivedTimingImage, ArchivedWorkerImage,
+        ArchivedAttemptImage, ArchivedBacklogImage, ArchivedChunk, ArchivedDefinitionImage, ArchivedExecutionImage,
+        ArchivedPolicyImage, ArchivedSlotImage, ArchivedStandingImage, ArchivedSubmissionImage, ArchivedTimingImage,
+        ArchivedWorkerImage,
     },
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     partition::{
         Counters, Flag, JobRecord, NO_WORKER, Partition,
         arena::Entry,
+        backlog::Backlogs,
         execution::{Execution, Volatile},
         idempotency::Submission,
         name_key,
@@ -28,11 +30,11 @@ use rkyv::rancor;
 use std::borrow::Cow;
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, TenantId, Timestamp, Token,
-    event::{AttemptEnd, AttemptOutcome},
+    event::{AttemptEnd, AttemptOutcome, Origin},
     job::{
         DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec,
     },
-    limits,
+    limits::{self, BACKLOG_MAX},
 };
 
 /// Most events, and most of anything that is counted: half of what the number holds, so that counting can go on. A partition that passed this
@@ -72,6 +74,8 @@ pub struct SnapshotReader {
     digest: Option<u64>,
     /// Where the executions are whose jobs are not read yet, by slot.
     executions: Map<u32, u32>,
+    /// The backlogs of jobs that are not read yet, by slot.
+    backlogs: Backlogs,
     /// A chunk could not be read.
     failed: bool,
 }
@@ -80,7 +84,8 @@ impl SnapshotReader {
     /// Begins with nothing.
     pub fn new(id: PartitionId, limits: PartitionLimits) -> Self {
         let partition = Partition::new(id, limits);
-        Self { partition, slot_count: 0, chunk_count: 0, digest: None, executions: Map::default(), failed: false }
+        let (executions, backlogs) = (Map::default(), Backlogs::new());
+        Self { partition, slot_count: 0, chunk_count: 0, digest: None, executions, backlogs, failed: false }
     }
 
     /// Takes the next chunk in.
@@ -104,6 +109,7 @@ impl SnapshotReader {
         };
         let chunk = self.chunk_count - 1;
         require(self.executions.is_empty(), "executions.slot", "holds no job").map_err(|fault| fault.at(chunk))?;
+        require(self.backlogs.is_empty(), "backlogs.slot", "holds no job").map_err(|fault| fault.at(chunk))?;
         self.partition.restore_finished();
         if verify {
             let found = self.partition.digest();
@@ -157,6 +163,7 @@ impl SnapshotReader {
                 self.partition.counters.too_late += too_late;
                 standings.iter().try_for_each(|image| self.standing(image))
             }
+            ArchivedChunk::Backlogs(backlogs) => backlogs.iter().try_for_each(|image| self.backlog(image)),
             ArchivedChunk::Executions(executions) => executions.iter().try_for_each(|image| self.execution(image)),
             ArchivedChunk::Workers(workers) => workers.iter().try_for_each(|image| self.worker(image)),
             ArchivedChunk::Attempts { dead_letters, attempts } => {
@@ -233,6 +240,15 @@ impl SnapshotReader {
         Ok(())
     }
 
+    fn backlog(&mut self, image: &ArchivedBacklogImage) -> Result<(), Fault> {
+        let slot = image.slot.to_native();
+        require(slot < self.slot_count, "backlogs.slot", "lies beyond the table")?;
+        let fits = (1..=BACKLOG_MAX as usize).contains(&image.times.len());
+        require(fits, "backlogs.times", "are none, or more than a job may have")?;
+        let times = image.times.iter().map(|time| Timestamp::from_micros(time.to_native())).collect();
+        require(self.backlogs.insert(slot, times).is_none(), "backlogs.slot", "stands twice")
+    }
+
     fn slot(
         &mut self,
         image: &ArchivedSlotImage,
@@ -252,6 +268,8 @@ impl SnapshotReader {
         let tenant = policy.policy.tenant;
         let trigger = image.trigger.as_ref().map(|trigger| Timestamp::from_micros(trigger.to_native()));
         require(trigger.is_some() == record.is(Flag::TRIGGERED), "jobs.trigger", "contradicts the marks")?;
+        let backlog = self.backlogs.remove(&slot);
+        require(backlog.is_some() == record.is(Flag::BACKLOG), "jobs.backlog", "contradicts the marks")?;
         let entry = self.entry(slot, image, tenant)?;
         self.progress(slot, image, &mut record)?;
         let partition = &mut self.partition;
@@ -261,6 +279,9 @@ impl SnapshotReader {
         partition.table.restore(record);
         if let Some(trigger) = trigger {
             partition.triggers.insert(slot, trigger);
+        }
+        if let Some(backlog) = backlog {
+            partition.backlogs.insert(slot, backlog);
         }
         let (table, arena, policies) = (&partition.table, &partition.arena, &partition.policies);
         partition.names.insert(name_key(tenant, entry.name), slot, |slot| {
@@ -303,7 +324,7 @@ impl SnapshotReader {
         let execution = self.executions.remove(&slot);
         if record.is(Flag::FINISHED) {
             require(record.next_fire_raw != u64::MAX, "jobs.next_fire_raw", "of a finished job never comes")?;
-            require(!record.is(Flag::TRIGGERED), "jobs.marks", "are of a finished job that will fire")?;
+            require(!record.is(Flag::ASKED_FOR), "jobs.marks", "are of a finished job that will fire")?;
             require(execution.is_none(), "executions.slot", "holds a finished job")?;
         }
         if let Some(place) = execution {
@@ -321,7 +342,7 @@ impl SnapshotReader {
             worker: image.worker.to_native(),
             retrying: image.retrying,
             cancel_requested: image.cancel_requested,
-            triggered: image.triggered,
+            origin: Origin::from_number(image.origin).ok_or(Fault::new("executions.origin", "is none"))?,
             scheduled_at: Timestamp::from_micros(image.scheduled_at.to_native()),
             dispatched_at: Timestamp::from_micros(image.dispatched_at.to_native()),
             retry_at: Timestamp::from_micros(image.retry_at.to_native()),

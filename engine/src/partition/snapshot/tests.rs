@@ -2,7 +2,10 @@
 
 use super::{
     SnapshotError, SnapshotReader,
-    image::{AttemptImage, Chunk, ExecutionImage, PolicyImage, SlotImage, SubmissionImage, TimingImage, WorkerImage},
+    image::{
+        AttemptImage, BacklogImage, Chunk, ExecutionImage, PolicyImage, SlotImage, SubmissionImage, TimingImage,
+        WorkerImage,
+    },
     walk::archive,
 };
 use crate::{partition::Partition, shard::PartitionLimits};
@@ -16,6 +19,7 @@ const ID: PartitionId = PartitionId(3);
 const ALIVE: u32 = 1;
 const TRIGGERED: u32 = 1 << 2;
 const FINISHED: u32 = 1 << 3;
+const BACKLOG: u32 = 1 << 7;
 
 /// A snapshot of two jobs, the first with an execution in flight, and a free slot.
 struct Images {
@@ -92,7 +96,7 @@ fn execution() -> ExecutionImage {
         worker: 0,
         retrying: false,
         cancel_requested: false,
-        triggered: false,
+        origin: 0,
         scheduled_at: 40_000_000,
         dispatched_at: 40_000_001,
         retry_at: u64::MAX,
@@ -209,6 +213,8 @@ fn jobs_that_contradict_themselves_are_refused() {
     assert_eq!(refused(|images| images.slots[1].marks = ALIVE | TRIGGERED), "jobs.trigger");
     assert_eq!(refused(|images| images.slots[1].trigger = Some(1)), "jobs.trigger");
     assert_eq!(refused(|images| images.slots[1].marks = 0), "jobs.job");
+    assert_eq!(refused(|images| images.slots[1].marks = ALIVE | BACKLOG), "jobs.backlog");
+    assert_eq!(refused(|images| images.executions[0].origin = 3), "executions.origin");
     for marks in [ALIVE | 1 << 5, ALIVE | 1 << 6, ALIVE | 1 << 8, ALIVE | 15 << 8] {
         assert_eq!(refused(|images| images.slots[1].marks = marks), "jobs.marks", "{marks:#x}");
     }
@@ -291,4 +297,26 @@ fn a_reader_that_has_refused_a_chunk_gives_no_partition() {
     let refused = chunks.iter().filter(|chunk| reader.chunk(&archive(chunk, Vec::new())).is_err()).count();
     assert_eq!(refused, 1);
     assert!(matches!(reader.finish(false), Err(SnapshotError::Incomplete { chunks: 8 })));
+}
+
+#[test]
+fn backlogs_that_no_job_has_are_refused() {
+    let with = |backlogs: &[(u32, usize)], marks: u32| {
+        let mut images = Images::new();
+        images.slots[1].marks |= marks;
+        let mut chunks = images.chunks();
+        let backlogs = backlogs.iter().map(|(slot, count)| BacklogImage { slot: *slot, times: vec![7; *count] });
+        chunks.insert(1, Chunk::Backlogs(backlogs.collect()));
+        match read(&chunks) {
+            Err(SnapshotError::Field { field, .. }) => Err(field),
+            read => Ok(read.expect("no other error").backlog_of(1)),
+        }
+    };
+    assert_eq!(with(&[(1, 3)], BACKLOG), Ok(3));
+    assert_eq!(with(&[(1, 3)], 0), Err("jobs.backlog"));
+    assert_eq!(with(&[(2, 3), (1, 1)], BACKLOG), Err("backlogs.slot"), "the slot is free");
+    assert_eq!(with(&[(3, 3)], 0), Err("backlogs.slot"));
+    assert_eq!(with(&[(1, 3), (1, 1)], BACKLOG), Err("backlogs.slot"));
+    assert_eq!(with(&[(1, 0)], BACKLOG), Err("backlogs.times"));
+    assert_eq!(with(&[(1, 1_001)], BACKLOG), Err("backlogs.times"));
 }

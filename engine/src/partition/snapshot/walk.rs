@@ -3,7 +3,8 @@
 use super::{
     FORMAT, SnapshotStep,
     image::{
-        AttemptImage, Chunk, DefinitionImage, ExecutionImage, SlotImage, StandingImage, SubmissionImage, WorkerImage,
+        AttemptImage, BacklogImage, Chunk, DefinitionImage, ExecutionImage, SlotImage, StandingImage, SubmissionImage,
+        WorkerImage,
     },
 };
 use crate::{
@@ -26,6 +27,8 @@ const CHUNK_DATA_BYTES: usize = 128 << 10;
 const ENTRIES_PER_CHUNK: usize = 8_192;
 /// Attempts in a chunk; each may carry 4 KiB of output.
 const ATTEMPTS_PER_CHUNK: usize = 192;
+/// Backlogs in a chunk; each may have 8 KB.
+const BACKLOGS_PER_CHUNK: usize = 96;
 /// Stands for a job's name in a definition that several share.
 const ANY_NAME: &str = "-";
 /// What one step gives up of what was retired during the walk.
@@ -101,6 +104,12 @@ impl Partition {
             let chunk = Chunk::Standings { too_late: std::mem::take(&mut too_late), standings };
             small.push_back(archive(&chunk, Vec::new()));
         }
+        let backlogs = self.backlogs.iter().filter(|_| !Mistake::BacklogsNotInSnapshot.is_made());
+        let images = backlogs.map(|(slot, times)| BacklogImage {
+            slot: *slot,
+            times: times.iter().map(|time| time.as_micros()).collect(),
+        });
+        chunks(&mut small, images, BACKLOGS_PER_CHUNK, Chunk::Backlogs);
         let digest = self.digest_of_rest(&mut Vec::new());
         let (kept, triggers) = (Map::default(), self.triggers.clone());
         let walk = SnapshotWalk { sequence, slot_count, cursor: 0, kept, triggers, retired: Vec::new(), small, digest };

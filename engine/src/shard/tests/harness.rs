@@ -323,6 +323,16 @@ impl World {
         }
     }
 
+    /// Sends a request of any kind as a client and returns the frame that answers it.
+    pub fn change<'f, F: SentFrame<'f>>(&mut self, build: impl FnOnce(u64) -> F) -> Result<Received, Denied> {
+        self.request_id += 1;
+        let frame = build(self.request_id);
+        let identity = self.identity(Role::Client, Some("acme"), &[]);
+        self.send(client(), &identity, &frame);
+        let answer = self.answer();
+        if answer.frame_type == FrameType::Refused { Err(Self::denied(&answer)) } else { Ok(answer) }
+    }
+
     /// Sends a request as an admin and returns the frames that answer it.
     pub fn ask<'f, F: SentFrame<'f>>(&mut self, build: impl FnOnce(u64) -> F) -> Vec<Received> {
         self.request_id += 1;

@@ -1,5 +1,6 @@
 //! Tests of the shard core, through its inputs and effects.
 
+mod backlog;
 mod claims;
 mod harness;
 mod model;

@@ -3,7 +3,10 @@
 
 use super::ruled_model::{Waiting, firing_after};
 use crate::schedule::Cron;
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+};
 use tickwheel_wire::{JobId, frame::request::ExecutionState, job::FiringRules};
 
 pub const SECOND: u64 = 1_000_000;
@@ -99,6 +102,8 @@ pub struct InFlight {
     pub cancelling: bool,
     /// When its newest attempt was given out.
     pub dispatched: u64,
+    /// It makes up for something, so that firings wait.
+    pub makes_up: bool,
     claimed: bool,
 }
 
@@ -115,6 +120,9 @@ pub struct Job {
     pub flight: Option<InFlight>,
     pub last: ExecutionState,
     pub waiting: Waiting,
+    pub backlog: VecDeque<u64>,
+    /// Sequence numbers and scheduled times.
+    pub dead_letters: Vec<(u64, u64)>,
     finished: Option<u64>,
     reported: bool,
 }
@@ -171,6 +179,7 @@ pub enum Expected {
     UnknownJob,
     OverlapSkipped,
     UnknownExecution,
+    InvalidField,
 }
 
 /// How often cron jobs met each fate, to show that the histories are about them.
@@ -298,6 +307,8 @@ impl Model {
             flight: None,
             last: ExecutionState::None,
             waiting: Waiting::default(),
+            backlog: VecDeque::new(),
+            dead_letters: Vec::new(),
             finished: None,
             reported: false,
         });
@@ -350,6 +361,45 @@ impl Model {
         Expected::Ok
     }
 
+    pub fn redrive(&mut self, name: &str, sequence: u64) -> Expected {
+        let job = self.jobs.get_mut(name).unwrap();
+        let Some(place) = job.dead_letters.iter().position(|letter| letter.0 == sequence) else {
+            return Expected::UnknownExecution;
+        };
+        let (_, scheduled) = job.dead_letters.remove(place);
+        job.backlog.push_back(scheduled);
+        job.finished = None;
+        Expected::Ok
+    }
+
+    /// How many firings were put into the backlog.
+    pub fn backfill(&mut self, name: &str, from: u64, until: u64) -> Result<u32, Expected> {
+        let job = self.jobs.get_mut(name).unwrap();
+        let mut times = Vec::new();
+        match job.definition.when {
+            When::Delay { .. } => return Err(Expected::InvalidField),
+            When::Once { .. } => times.extend(job.firing_after(0).filter(|fire| (from..until).contains(fire))),
+            _ => {
+                let mut next = job.firing_after(from - 1);
+                while let Some(fire) = next.filter(|fire| *fire < until) {
+                    times.push(fire);
+                    next = job.firing_after(fire);
+                }
+            }
+        }
+        job.backlog.extend(&times);
+        if !times.is_empty() {
+            job.finished = None;
+        }
+        Ok(u32::try_from(times.len()).unwrap())
+    }
+
+    pub fn clear_backlog(&mut self, name: &str) -> Expected {
+        let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
+        job.backlog.clear();
+        Expected::Ok
+    }
+
     pub fn delete(&mut self, name: &str) -> Expected {
         if self.jobs.remove(name).is_some() { Expected::Ok } else { Expected::UnknownJob }
     }
@@ -370,7 +420,7 @@ impl Model {
             }
             None => {
                 let due = !job.paused && job.next.is_some_and(|next| next <= time);
-                if job.sequence + 1 != sequence || !(due || job.trigger.is_some()) {
+                if job.sequence + 1 != sequence || !(due || job.trigger.is_some() || !job.backlog.is_empty()) {
                     return Expected::UnknownExecution;
                 }
                 if due && job.is_ruled() {
@@ -387,8 +437,8 @@ impl Model {
                         When::Once { .. } | When::Delay { .. } => None,
                     };
                     self.cron.cancelled += u64::from(job.definition.when.is_cron());
-                } else {
-                    job.trigger = None;
+                } else if job.trigger.take().is_none() {
+                    job.backlog.pop_front();
                 }
             }
         }
@@ -437,6 +487,7 @@ impl Model {
             self.failed += 1;
             if ending == Ending::FailureForGood || flight.attempt >= job.definition.attempts_max {
                 self.dead += 1;
+                job.dead_letters.push((job.sequence, flight.scheduled));
                 job.last = match ending {
                     Ending::TimedOut => ExecutionState::TimedOut,
                     Ending::Lost => ExecutionState::WorkerLost,
@@ -520,7 +571,7 @@ impl Model {
 
     fn skip(&mut self, name: &str) {
         let job = self.jobs.get_mut(name).unwrap();
-        if job.flight.is_none() || job.paused {
+        if job.paused || job.flight.as_ref().is_none_or(|flight| flight.makes_up) {
             return;
         }
         let Some(due) = job.next.filter(|next| *next <= self.time) else { return };
@@ -563,7 +614,7 @@ impl Model {
             (flight.running, flight.claimed, flight.deadline) = (true, true, deadline);
             flight.dispatched = time;
         } else {
-            let is_trigger = job.paused || job.next.is_none_or(|next| next > time);
+            let (mut makes_up, is_asked_for) = (false, job.paused || job.next.is_none_or(|next| next > time));
             let scheduled = match (job.next.filter(|next| !job.paused && *next <= time), job.trigger) {
                 (Some(_), _) if job.is_ruled() => {
                     let before = job.waiting;
@@ -588,11 +639,16 @@ impl Model {
                     job.trigger = None;
                     asked
                 }
-                (None, None) => return,
+                (None, None) => {
+                    let Some(scheduled) = job.backlog.pop_front() else { return };
+                    makes_up = true;
+                    scheduled
+                }
             };
             job.sequence += 1;
             self.fired += 1;
-            if job.is_ruled() && is_trigger {
+            *self.ruled.entry("execution of the backlog").or_default() += u64::from(makes_up);
+            if job.is_ruled() && is_asked_for {
                 job.next = job.next_after_trigger();
             }
             job.flight = Some(InFlight {
@@ -603,6 +659,7 @@ impl Model {
                 deadline,
                 cancelling: false,
                 dispatched: time,
+                makes_up,
                 claimed: true,
             });
         }
@@ -620,7 +677,7 @@ impl Model {
     fn finish(&mut self, name: &str) {
         let time = self.time;
         let job = self.jobs.get_mut(name).unwrap();
-        let idle = job.flight.is_none() && job.trigger.is_none() && job.next.is_none();
+        let idle = job.flight.is_none() && job.trigger.is_none() && job.backlog.is_empty() && job.next.is_none();
         let finished = *job.finished.get_or_insert(time);
         if !idle {
             job.finished = None;

@@ -19,8 +19,11 @@ use crate::{
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use std::collections::BTreeMap;
 use tickwheel_wire::{
+    FireSequence,
     frame::{
-        request::{ExecutionState, JobByName, JobVerb, JobView, SubmitMode},
+        request::{
+            BackfillJob, BackfillTaken, ExecutionState, JobByName, JobVerb, JobView, RedriveExecution, SubmitMode,
+        },
         work::{Outcome, Verdict},
     },
     job::{FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
@@ -88,6 +91,17 @@ enum Step {
     Cancel {
         name: u8,
         ahead: u64,
+    },
+    /// A dead letter, or something that is none.
+    Redrive {
+        name: u8,
+        letter: usize,
+    },
+    /// Of the seconds before a moment.
+    Backfill {
+        name: u8,
+        seconds: u64,
+        ago: u64,
     },
     Complete {
         held: usize,
@@ -197,7 +211,8 @@ fn step() -> impl Strategy<Value = Step> {
             rules: fit(rules, rhythm),
         });
     let verb = prop_oneof![
-        2 => Just(JobVerb::Pause), 3 => Just(JobVerb::Resume), 3 => Just(JobVerb::Trigger), 1 => Just(JobVerb::Delete)
+        2 => Just(JobVerb::Pause), 3 => Just(JobVerb::Resume), 3 => Just(JobVerb::Trigger), 1 => Just(JobVerb::Delete),
+        1 => Just(JobVerb::ClearBacklog)
     ];
     let outcome = prop_oneof![
         4 => Just(Outcome::Succeeded),
@@ -216,7 +231,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => submit,
         4 => (name.clone(), verb).prop_map(|(name, verb)| Step::Command { name, verb }),
-        2 => (name, 0..2_u64).prop_map(|(name, ahead)| Step::Cancel { name, ahead }),
+        2 => (name.clone(), 0..2_u64).prop_map(|(name, ahead)| Step::Cancel { name, ahead }),
+        2 => (name.clone(), any::<usize>()).prop_map(|(name, letter)| Step::Redrive { name, letter }),
+        1 => (name, 1..200_u64, 0..100_u64).prop_map(|(name, seconds, ago)| Step::Backfill { name, seconds, ago }),
         6 => (any::<usize>(), outcome, proptest::bool::weighted(0.1))
             .prop_map(|(held, outcome, wrong_worker)| Step::Complete { held, outcome, wrong_worker }),
         8 => time.prop_map(|micros| Step::Pass { micros }),
@@ -287,6 +304,8 @@ impl History {
             }
             Step::Command { name, verb } => self.command(NAMES[usize::from(name)], verb),
             Step::Cancel { name, ahead } => self.cancel(NAMES[usize::from(name)], ahead),
+            Step::Redrive { name, letter } => self.redrive(NAMES[usize::from(name)], letter),
+            Step::Backfill { name, seconds, ago } => self.backfill(NAMES[usize::from(name)], seconds, ago),
             Step::Complete { held, outcome, wrong_worker } => self.complete(held, outcome, wrong_worker),
             // The wheel rounds up to its ticks; the model knows none.
             Step::Pass { micros } => self.pass(micros.next_multiple_of(TICK_MICROS)),
@@ -389,6 +408,7 @@ impl History {
             JobVerb::Resume => self.model.resume(name),
             JobVerb::Trigger => self.model.trigger(name),
             JobVerb::Delete => self.model.delete(name),
+            JobVerb::ClearBacklog => self.model.clear_backlog(name),
         };
         let answer = self.world.command(verb, name);
         assert_eq!(expected, answer.map_or_else(|denied| expected_of(denied.code), |_| Expected::Ok));
@@ -400,6 +420,40 @@ impl History {
         let expected = self.model.cancel(name, sequence);
         let answer = self.world.cancel(id, sequence);
         assert_eq!(expected, answer.map_or_else(|denied| expected_of(denied.code), |_| Expected::Ok));
+    }
+
+    fn redrive(&mut self, name: &str, letter: usize) {
+        let Some(job) = self.model.jobs.get(name) else { return };
+        // One time of many the newest firing, whatever became of it.
+        let letters = job.dead_letters.iter().map(|letter| letter.0).chain([job.sequence]).collect::<Vec<_>>();
+        let (id, sequence) = (job.id, letters[letter % letters.len()]);
+        let expected = self.model.redrive(name, sequence);
+        let (partition, fire_sequence) = (id.partition(), FireSequence(sequence));
+        let answer = self.world.change(|request_id| RedriveExecution { request_id, partition, job: id, fire_sequence });
+        assert_eq!(expected, answer.map_or_else(|denied| expected_of(denied.code), |_| Expected::Ok));
+    }
+
+    fn backfill(&mut self, name: &str, seconds: u64, ago: u64) {
+        let Some(job) = self.model.jobs.get(name) else { return };
+        let partition = job.id.partition();
+        let until = self.model.time - ago * SECOND;
+        let from = until - seconds * SECOND;
+        let expected = self.model.backfill(name, from, until);
+        let answer = self.world.change(|request_id| BackfillJob {
+            request_id,
+            partition,
+            tenant: "acme",
+            name,
+            from: Timestamp::from_micros(from),
+            until: Timestamp::from_micros(until),
+            dry_run: false,
+        });
+        let count = answer.map(|answer| {
+            let taken = BackfillTaken::decode_body(&answer.body).unwrap();
+            assert_eq!(taken.until.as_micros(), until);
+            taken.count
+        });
+        assert_eq!(expected, count.map_err(|denied| expected_of(denied.code)));
     }
 
     fn complete(&mut self, held: usize, outcome: Outcome, wrong_worker: bool) {
@@ -547,6 +601,7 @@ fn expected_of(code: RefusalCode) -> Expected {
         RefusalCode::UnknownJob => Expected::UnknownJob,
         RefusalCode::OverlapSkipped => Expected::OverlapSkipped,
         RefusalCode::UnknownExecution => Expected::UnknownExecution,
+        RefusalCode::InvalidField => Expected::InvalidField,
         other => panic!("{other}"),
     }
 }
@@ -606,7 +661,7 @@ fn seeded_histories_lead_to_every_effect_of_every_rule() {
             *sum.entry(fate).or_default() += count;
         }
     }
-    assert!(sum.len() == 13 && sum.values().all(|count| *count >= 5), "{sum:#?}");
+    assert!(sum.len() == 14 && sum.values().all(|count| *count >= 5), "{sum:#?}");
 }
 
 /// A job `a` that nothing else is done with: its firings, as the worker is sent them, in minutes from the start's minute on.

@@ -1,6 +1,6 @@
 //! The plain model's part for jobs with rules of their own: which firings wait, go or are given up. Every firing is looked at one by one.
 
-use super::model::{Ending, Expected, GRACE, Job, Model, When};
+use super::model::{Ending, Expected, GRACE, InFlight, Job, Model, When};
 use tickwheel_wire::{
     frame::request::ExecutionState,
     job::{FiringRules, Misfire, Overlap},
@@ -257,7 +257,8 @@ impl Model {
         let overlap = job.rules().overlap;
         let wanted = [job.trigger, job.due(now)].into_iter().flatten().max();
         let came_since = |dispatched: u64| wanted.is_some_and(|time| time > dispatched);
-        let Some(flight) = job.flight.as_mut().filter(|flight| came_since(flight.dispatched)) else { return };
+        let comes_in_between = |flight: &InFlight| came_since(flight.dispatched) && !flight.makes_up;
+        let Some(flight) = job.flight.as_mut().filter(|flight| comes_in_between(flight)) else { return };
         match overlap {
             Overlap::CancelRunning | Overlap::TerminateRunning if !flight.running => {
                 job.flight = None;

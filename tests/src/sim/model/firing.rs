@@ -8,7 +8,7 @@ use crate::sim::{
 use std::time::Duration;
 use tickwheel_wire::{
     Timestamp,
-    event::{Cancellation, Dispatched, Missed, TooLate},
+    event::{Cancellation, Dispatched, Missed, Origin, TooLate},
     frame::request::ExecutionState,
     job::{FiringRules, Misfire, Overlap},
 };
@@ -112,7 +112,8 @@ impl Job {
         let due = self.next_fire <= wall && !self.is_paused;
         let wanted = self.triggered_at.into_iter().chain(due.then_some(self.next_fire));
         let since = self.flight.as_ref().map_or(Timestamp::MAX, |flight| flight.dispatched_at);
-        let makes_way = matches!(self.rules.overlap, Overlap::CancelRunning | Overlap::TerminateRunning);
+        let makes_way =
+            !self.makes_up() && matches!(self.rules.overlap, Overlap::CancelRunning | Overlap::TerminateRunning);
         makes_way && wanted.max().is_some_and(|time| time > since)
     }
 
@@ -129,10 +130,13 @@ impl Job {
     ) -> Result<(), Violation> {
         let wall = moment.wall;
         let is_delayed = matches!(self.when, When::Delay(_));
-        if dispatched.triggered {
+        if dispatched.origin != Origin::Schedule {
             let is_last = is_delayed || self.is_used_up(self.fire_sequence + 1);
             let next = if is_last { Timestamp::MAX } else { self.next_fire };
             demand!(dispatched.next_fire == next, Accounted, "after the trigger the next firing is at {next}");
+            if dispatched.origin == Origin::Backlog {
+                return Ok(());
+            }
             let asked = self.triggered_at.unwrap_or_default();
             demand!(wall.saturating_since(asked) <= self.start_limit(), Accounted, "too late since {asked}");
             return Ok(());
@@ -205,7 +209,7 @@ impl Job {
     pub(super) fn check_too_late(&self, too_late: &TooLate, announced: u32, moment: &Moment) -> Result<(), Violation> {
         let wall = moment.wall;
         demand!(self.flight.is_none() && too_late.at == wall, Accounted, "an execution is in flight: {self:?}");
-        if too_late.triggered {
+        if too_late.origin == Origin::Trigger {
             let asked = self.triggered_at.unwrap_or(Timestamp::MAX);
             demand!(wall.saturating_since(asked) > self.start_limit(), Accounted, "it is not too late");
             return Ok(());
@@ -236,7 +240,7 @@ impl Job {
     /// Notes what the begin of an execution at `at` leaves, whose firing was the next one; before that changes.
     pub(super) fn begin(&mut self, dispatched: &Dispatched) {
         let was_missed = self.next_fire > self.waiting.missed_until.max(self.waiting.overlapped_until);
-        let waits = !dispatched.triggered && dispatched.next_fire <= dispatched.at;
+        let waits = dispatched.origin == Origin::Schedule && dispatched.next_fire <= dispatched.at;
         if waits && was_missed && self.rules.misfire == Misfire::FireAll {
             self.waiting.missed_until = dispatched.at;
         }

@@ -1,0 +1,159 @@
+//! One claim per test, about backlogs; `properties` holds them together with everything else against the plain model.
+
+use super::{
+    super::*,
+    harness::{Attempt, Denied, World, every, secs, session},
+};
+use tickwheel_wire::{
+    FireSequence,
+    frame::{
+        request::{
+            BackfillJob, BackfillTaken, ExecutionView, JobVerb, ListDeadLetters, PageEnd, RedriveExecution, SubmitMode,
+        },
+        work::Outcome,
+    },
+    job::{FiringRules, JobSpec, Overlap, RetryPolicy, ScheduleSpec},
+    limits::BACKLOG_MAX,
+    partition_of,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn backfill(world: &mut World, name: &str, from: Timestamp, until: Timestamp) -> Result<BackfillTaken, Denied> {
+    let partition = partition_of("acme", name, world.config.partition_count);
+    let (tenant, dry_run) = ("acme", false);
+    let answer =
+        world.change(|request_id| BackfillJob { request_id, partition, tenant, name, from, until, dry_run })?;
+    Ok(BackfillTaken::decode_body(&answer.body).unwrap())
+}
+
+fn redrive(world: &mut World, attempt: &Attempt) -> Result<(), Denied> {
+    let (job, fire_sequence) = (attempt.job, attempt.fire_sequence);
+    let partition = job.partition();
+    world.change(|request_id| RedriveExecution { request_id, partition, job, fire_sequence }).map(drop)
+}
+
+/// Fire sequences of the dead letters, the newest first.
+fn dead_letters(world: &mut World, prefix: &str) -> Vec<FireSequence> {
+    let partition = PartitionId(0);
+    let (tenant, cursor, limit) = ("acme", 0, 100);
+    let answer = world.ask(|request_id| ListDeadLetters { request_id, partition, tenant, prefix, cursor, limit });
+    let (end, rows) = answer.split_last().expect("a page");
+    assert_eq!(PageEnd::decode_body(&end.body).unwrap().cursor, PageEnd::LAST);
+    rows.iter().map(|row| ExecutionView::decode_body(&row.body).unwrap().fire_sequence).collect()
+}
+
+fn fail(world: &mut World, attempt: &Attempt) {
+    world.complete_with(attempt, session(1), Outcome::FailedForGood, "Refused");
+}
+
+/// A job whose firings do not come while a test runs.
+fn rare(name: &str) -> JobSpec<'_> {
+    let schedule = ScheduleSpec::Interval { every_us: 100_000_000_000, anchor: Timestamp::EPOCH };
+    let retry = RetryPolicy { attempts_max: 2, ..RetryPolicy::default() };
+    JobSpec { retry, ..JobSpec::new("acme", name, "run", schedule) }
+}
+
+#[test]
+fn a_dead_letter_is_redriven_once_and_the_new_execution_has_its_time() {
+    let mut world = World::new(1);
+    world.create(&rare("job"));
+    world.create(&rare("other"));
+    world.attach(1, 10, 2);
+    world.command(JobVerb::Trigger, "job").unwrap();
+    world.fire();
+    let first = world.attempt();
+    assert_eq!(redrive(&mut world, &first).unwrap_err().code, RefusalCode::UnknownExecution, "it still runs");
+    fail(&mut world, &first);
+    assert_eq!(dead_letters(&mut world, "jo"), [first.fire_sequence]);
+    assert_eq!(dead_letters(&mut world, "ot"), []);
+
+    world.pass(5 * SECOND);
+    redrive(&mut world, &first).unwrap();
+    assert_eq!(redrive(&mut world, &first).unwrap_err().code, RefusalCode::UnknownExecution, "it is none any more");
+    world.fire();
+    let again = world.attempt();
+    assert_eq!((again.scheduled_at, again.fire_sequence.0), (first.scheduled_at, 2));
+    assert_eq!(dead_letters(&mut world, ""), []);
+    world.restart();
+    assert_eq!(dead_letters(&mut world, ""), []);
+}
+
+#[test]
+fn what_was_deleted_and_created_again_has_no_dead_letters() {
+    let mut world = World::new(1);
+    world.create(&rare("job"));
+    world.attach(1, 10, 2);
+    world.command(JobVerb::Trigger, "job").unwrap();
+    world.fire();
+    let attempt = world.attempt();
+    fail(&mut world, &attempt);
+    world.command(JobVerb::Delete, "job").unwrap();
+    world.create(&rare("job"));
+    assert_eq!(redrive(&mut world, &attempt).unwrap_err().code, RefusalCode::UnknownJob);
+}
+
+#[test]
+fn a_backfill_takes_what_there_is_room_for_and_says_how_far() {
+    let mut world = World::new(1);
+    let secs_before = |count: u32| secs(0).saturating_sub(count * SECOND);
+    let spec = JobSpec {
+        schedule: ScheduleSpec::Interval { every_us: 1_000_000, anchor: Timestamp::EPOCH },
+        paused: true,
+        ..rare("job")
+    };
+    world.create(&spec);
+    let from = secs_before(BACKLOG_MAX + 500);
+    let taken = backfill(&mut world, "job", from, secs(0)).unwrap();
+    assert_eq!((taken.count, taken.until, taken.backlog), (BACKLOG_MAX, secs_before(500), BACKLOG_MAX));
+    let nothing = backfill(&mut world, "job", taken.until, secs(0)).unwrap();
+    assert_eq!((nothing.count, nothing.until), (0, taken.until));
+
+    world.attach(1, 10, 2);
+    let first = world.attempt();
+    assert_eq!(first.scheduled_at, from);
+    let rest = backfill(&mut world, "job", taken.until, secs(10)).unwrap();
+    assert_eq!((rest.count, rest.until, rest.backlog), (1, secs_before(499), BACKLOG_MAX));
+    world.command(JobVerb::ClearBacklog, "job").unwrap();
+    world.succeed(&first);
+    assert!(world.attempts().is_empty(), "nothing is left, and the job is paused");
+    let all = backfill(&mut world, "job", secs_before(3), secs(10)).unwrap();
+    assert_eq!((all.count, all.until), (3, secs(10)), "what is to come is not past");
+}
+
+#[test]
+fn firings_wait_for_the_end_of_what_makes_up_for_others_whatever_the_overlap_policy_is() {
+    for overlap in [Overlap::Skip, Overlap::BufferAll, Overlap::CancelRunning, Overlap::TerminateRunning] {
+        let mut world = World::new(1);
+        let spec = every("tick", 10);
+        world.create(&JobSpec { rules: FiringRules { overlap, ..FiringRules::PLAIN }, ..spec });
+        world.pass(25 * SECOND);
+        world.attach(1, 10, 2);
+        let due = world.attempt();
+        assert_eq!(due.scheduled_at, secs(10));
+        backfill(&mut world, "tick", secs(5), secs(15)).unwrap();
+        world.succeed(&due);
+        let made_up = world.attempt();
+        assert_eq!(made_up.scheduled_at, secs(10), "{overlap}");
+        world.pass(10 * SECOND);
+        assert!(world.attempts().is_empty(), "{overlap}: the firing at 30 waits");
+        world.succeed(&made_up);
+        assert_eq!(world.attempt().scheduled_at, secs(30), "{overlap}");
+        assert_eq!(world.counters().skipped, 0, "{overlap}");
+    }
+}
+
+#[test]
+fn ranges_and_schedules_that_have_no_past_are_refused_by_field() {
+    let mut world = World::new(1);
+    world.create(&rare("job"));
+    let delay = ScheduleSpec::FixedDelay { delay_us: 1_000_000 };
+    world.submit_as(&JobSpec::new("acme", "delay", "run", delay), SubmitMode::Create, 0, &[]).unwrap();
+    let field = |denied: Denied| (denied.code, denied.field);
+    let refused = backfill(&mut world, "job", secs(0), secs(0)).map_err(field);
+    assert_eq!(refused, Err((RefusalCode::InvalidField, "from".to_owned())));
+    let refused = backfill(&mut world, "delay", Timestamp::EPOCH, secs(0)).map_err(field);
+    assert_eq!(refused, Err((RefusalCode::InvalidField, "schedule".to_owned())));
+    let refused = backfill(&mut world, "nobody", Timestamp::EPOCH, secs(0)).map_err(field);
+    assert_eq!(refused, Err((RefusalCode::UnknownJob, String::new())));
+}
