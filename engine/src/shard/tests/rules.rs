@@ -234,6 +234,7 @@ fn jitter_is_the_specified_function_of_job_and_firing_and_stays_before_the_next(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "searches through years")]
 fn job_of_a_name_chooses_its_own_minute_and_shows_the_expression_as_written() {
     let mut world = World::new(1);
     let schedule = ScheduleSpec::Cron { expression: "H * * * *", zone: "UTC" };
@@ -251,6 +252,7 @@ fn job_of_a_name_chooses_its_own_minute_and_shows_the_expression_as_written() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "searches through years")]
 fn cron_schedules_follow_the_policies_of_their_definition_through_a_change_of_the_clock() {
     let daily = ScheduleSpec::Cron { expression: "30 2 * * *", zone: "Europe/Berlin" };
     for (dst_gap, hours) in [(DstGap::Vixie, 0), (DstGap::FireAfter, 0), (DstGap::Skip, 23)] {
