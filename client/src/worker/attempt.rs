@@ -261,18 +261,25 @@ pub struct Failure {
     pub(super) kind: String,
     pub(super) message: String,
     pub(super) retryable: bool,
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// Another attempt may succeed. `kind` names the error for policies (255 bytes at most are kept), `message` is for people
     /// (4 KiB at most).
     pub fn retryable(kind: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind: kind.into(), message: message.into(), retryable: true }
+        Self { kind: kind.into(), message: message.into(), retryable: true, retry_after: None }
+    }
+
+    /// Another attempt may succeed, but not before `delay` is over: it takes the place of the job's own delay. For limits of rate, and services
+    /// that say when they will be back. At most 2^32 - 1 ms (49 days).
+    pub fn retry_after(delay: Duration, kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { retry_after: Some(delay), ..Self::retryable(kind, message) }
     }
 
     /// Trying again is pointless.
     pub fn permanent(kind: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind: kind.into(), message: message.into(), retryable: false }
+        Self { kind: kind.into(), message: message.into(), retryable: false, retry_after: None }
     }
 }
 

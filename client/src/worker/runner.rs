@@ -34,6 +34,14 @@ impl Completion {
         Self::new(outcome, error.to_owned(), message.to_owned())
     }
 
+    /// A failure that says when the next attempt may begin.
+    fn for_now(delay: Duration, error: String, message: String) -> Self {
+        let plain = Self::new(Outcome::FailedForNow, error, message);
+        let delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+        let output = [&delay_ms.to_le_bytes()[..], &plain.output].concat();
+        Self { output, ..plain }
+    }
+
     fn new(outcome: Outcome, mut error: String, mut message: String) -> Self {
         cut(&mut error, ERROR_BYTES_MAX);
         cut(&mut message, limits::OUTPUT_BYTES_MAX);
@@ -99,8 +107,11 @@ fn conclude(result: Option<HandlerResult>, stop: Option<StopReason>) -> Completi
     let outcome = match stop {
         Some(StopReason::TimedOut) => Outcome::TimedOut,
         Some(StopReason::Requested | StopReason::JobDeleted | StopReason::Superseded) => Outcome::Cancelled,
-        Some(StopReason::Draining) | None if failure.retryable => Outcome::Failed,
-        Some(StopReason::Draining) | None => Outcome::FailedForGood,
+        Some(StopReason::Draining) | None => match (failure.retryable, failure.retry_after) {
+            (true, Some(delay)) => return Completion::for_now(delay, failure.kind, failure.message),
+            (true, None) => Outcome::Failed,
+            (false, _) => Outcome::FailedForGood,
+        },
     };
     Completion::new(outcome, failure.kind, failure.message)
 }
@@ -168,5 +179,9 @@ mod tests {
         assert_eq!((done.outcome, &*done.error), (Outcome::Failed, "error"));
         let done = run(None, attempt(0), GRACE).await;
         assert_eq!((done.outcome, &*done.error), (Outcome::Failed, "unknown-handler"));
+        let later = handler(|_| async { Err(Failure::retry_after(Duration::from_millis(1_500), "Busy", "later")) });
+        let done = run(later, attempt(0), GRACE).await;
+        assert_eq!((done.outcome, &*done.error), (Outcome::FailedForNow, "Busy"));
+        assert_eq!(done.output, [&1_500_u32.to_le_bytes()[..], b"later"].concat());
     }
 }

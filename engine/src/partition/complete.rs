@@ -30,6 +30,8 @@ pub(crate) struct Report<'a> {
     pub run_us: u32,
     pub error: &'a str,
     pub output: &'a [u8],
+    /// Delay before the next attempt, if the worker asks for one of its own.
+    pub retry_after: Option<Duration>,
 }
 
 /// Why a report does not count.
@@ -52,12 +54,14 @@ pub(crate) struct Ending<'a> {
     pub reported_run_us: Option<u32>,
     pub error: &'a str,
     pub output: &'a [u8],
+    /// Instead of the job's own delay before the next attempt.
+    pub retry_after: Option<Duration>,
 }
 
 impl Ending<'_> {
     /// An end that the server decides on.
     pub const fn by_server(outcome: AttemptOutcome) -> Self {
-        Self { outcome, for_good: false, reported_run_us: None, error: "", output: &[] }
+        Self { outcome, for_good: false, reported_run_us: None, error: "", output: &[], retry_after: None }
     }
 }
 
@@ -76,15 +80,15 @@ impl Partition {
         }
         let (outcome, for_good) = match report.outcome {
             Outcome::Succeeded => (AttemptOutcome::Succeeded, false),
-            Outcome::Failed => (AttemptOutcome::Failed, false),
+            Outcome::Failed | Outcome::FailedForNow => (AttemptOutcome::Failed, false),
             Outcome::FailedForGood => (AttemptOutcome::Failed, true),
             Outcome::Cancelled => (AttemptOutcome::Cancelled, false),
             Outcome::TimedOut => (AttemptOutcome::TimedOut, false),
         };
         let output = &report.output[..report.output.len().min(OUTPUT_BYTES_MAX)];
-        let reported_run_us = Some(report.run_us);
-        let ended =
-            self.end_attempt(slot, &Ending { outcome, for_good, reported_run_us, error: report.error, output }, turn);
+        let (error, reported_run_us, retry_after) = (report.error, Some(report.run_us), report.retry_after);
+        let ending = Ending { outcome, for_good, reported_run_us, error, output, retry_after };
+        let ended = self.end_attempt(slot, &ending, turn);
         Ok(Some(ended))
     }
 
@@ -141,7 +145,7 @@ impl Partition {
             _ if ending.for_good || execution.attempt >= retry.attempts_max => Event::DeadLettered(end, failure),
             _ if !self.policy(record).retries(ending.error) => Event::DeadLettered(end, failure),
             _ => {
-                let delay = self.retry_delay_of(slot, execution.attempt);
+                let delay = ending.retry_after.unwrap_or_else(|| self.retry_delay_of(slot, execution.attempt));
                 Event::AttemptFailed(end, now.saturating_add(delay), failure)
             }
         };

@@ -198,7 +198,8 @@ impl Shard {
             outcome: head.outcome,
             run_us: head.run_us,
             error: complete.error,
-            output: complete.output,
+            output: complete.own_output(),
+            retry_after: complete.retry_after_ms().map(|delay_ms| Duration::from_millis(delay_ms.into())),
         };
         match self.decide(id, effects, |partition, turn| partition.complete(&report, turn)) {
             Ok(None) => Verdict::Accepted,

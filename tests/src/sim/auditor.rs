@@ -331,7 +331,7 @@ impl Auditor {
     pub fn reported(&mut self, instance: InstanceId, job: JobId, token: Token, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Succeeded => AttemptOutcome::Succeeded,
-            Outcome::Failed | Outcome::FailedForGood => AttemptOutcome::Failed,
+            Outcome::Failed | Outcome::FailedForGood | Outcome::FailedForNow => AttemptOutcome::Failed,
             Outcome::Cancelled => AttemptOutcome::Cancelled,
             Outcome::TimedOut => AttemptOutcome::TimedOut,
         };

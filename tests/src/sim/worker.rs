@@ -26,6 +26,8 @@ use tickwheel_wire::{
 const HEARTBEATS_PER_LIMIT: u32 = 3;
 /// How long a report that was refused for lack of room waits.
 const REPORT_AGAIN: Duration = Duration::from_millis(200);
+/// The delay that a worker asks for when it fails for now, in milliseconds.
+pub const RETRY_AFTER_MS: u32 = 1_234;
 
 #[derive(Clone, Debug)]
 struct Attempt {
@@ -257,6 +259,7 @@ impl Worker {
         let outcome = match self.draw(plan.fails) {
             false => Outcome::Succeeded,
             true if self.stream.chance(200) => Outcome::FailedForGood,
+            true if self.stream.chance(200) => Outcome::FailedForNow,
             true => Outcome::Failed,
         };
         let every = Duration::from_millis(head.heartbeat_ms.into()) / HEARTBEATS_PER_LIMIT;
@@ -385,7 +388,9 @@ impl Worker {
     }
 
     fn send_report(&mut self, head: &CompleteHead) {
-        self.send(Lane::P1, &Complete { head: *head, error: "", output: b"output" });
+        let delay = RETRY_AFTER_MS.to_le_bytes();
+        let output = if head.outcome == Outcome::FailedForNow { &delay[..] } else { b"output" };
+        self.send(Lane::P1, &Complete { head: *head, error: "", output });
     }
 
     /// Whether it got no more attempts through its session than it has room for. Those of former sessions it claims, which takes a moment.

@@ -122,6 +122,8 @@ wire_enum! {
         Cancelled = 3 => "cancelled",
         /// Stopped by the worker because it ran longer than its time-out.
         TimedOut = 4 => "timed-out",
+        /// Failed; may be tried again, after the time that the output begins with.
+        FailedForNow = 5 => "failed-for-now",
     }
 }
 
@@ -152,8 +154,28 @@ pub struct Complete<'a> {
     pub head: CompleteHead,
     /// Name of the error; empty: none.
     pub error: &'a str,
-    /// Output, or the error's message. Beyond 4 KiB it is cut.
+    /// Output, or the error's message. Beyond 4 KiB it is cut. With `failed-for-now` the delay before the next attempt comes first, in
+    /// milliseconds, 4 bytes; see [`Complete::retry_after_ms`].
     pub output: &'a [u8],
+}
+
+impl<'a> Complete<'a> {
+    /// The delay before the next attempt, which the worker asks for instead of the job's own; `None`: the job's own.
+    pub fn retry_after_ms(&self) -> Option<u32> {
+        self.delay_and_output().0.map(|delay| u32::from_le_bytes(*delay))
+    }
+
+    /// Output or message, without the delay.
+    pub fn own_output(&self) -> &'a [u8] {
+        self.delay_and_output().1
+    }
+
+    fn delay_and_output(&self) -> (Option<&'a [u8; 4]>, &'a [u8]) {
+        match self.output.split_first_chunk() {
+            Some((delay, output)) if self.head.outcome == Outcome::FailedForNow => (Some(delay), output),
+            _ => (None, self.output),
+        }
+    }
 }
 
 impl<'a> Frame<'a> for Complete<'a> {
@@ -172,7 +194,11 @@ impl<'a> Frame<'a> for Complete<'a> {
         let mut input = Reader::new(body);
         let head = CompleteHead::take(&mut input)?;
         let error = short_text(&mut input, head.error_bytes, "error")?;
-        Ok(Self { head, error, output: input.rest() })
+        let output = input.rest();
+        if head.outcome == Outcome::FailedForNow {
+            Reader::new(output).u32("retry_after_ms")?;
+        }
+        Ok(Self { head, error, output })
     }
 }
 

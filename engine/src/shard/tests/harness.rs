@@ -2,7 +2,7 @@
 //!
 //! After every step a replica of each partition, which knows the log alone, is compared by digest.
 
-use super::super::*;
+use super::{super::*, model::RETRY_AFTER};
 use std::{collections::BTreeMap, sync::Arc};
 use tickwheel_wire::{
     FireSequence, InstanceId, PartitionCount, Reader, SessionId,
@@ -370,7 +370,9 @@ impl World {
             error_bytes: u8::try_from(error.len()).unwrap(),
         };
         let identity = self.worker_identity();
-        self.send(from, &identity, &Complete { head, error, output: b"out" });
+        let delay = u32::try_from(RETRY_AFTER / 1_000).expect("short").to_le_bytes();
+        let output = if outcome == Outcome::FailedForNow { &delay[..] } else { b"out" };
+        self.send(from, &identity, &Complete { head, error, output });
         let received = self.take(FrameType::Completed).pop().expect("every report is answered");
         let verdict = Completed::decode_body(&received.body).unwrap().verdict;
         self.fire();

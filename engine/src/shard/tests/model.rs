@@ -12,6 +12,8 @@ use tickwheel_wire::{JobId, frame::request::ExecutionState, job::FiringRules};
 pub const SECOND: u64 = 1_000_000;
 const REATTACH: u64 = 5 * SECOND;
 pub const GRACE: u64 = 30 * SECOND;
+/// The delay that the worker asks for when it fails for now.
+pub const RETRY_AFTER: u64 = 2_500_000;
 const DAY: u64 = 86_400 * SECOND;
 /// Of the firings of a cron job that are missed at once, a week of minutes is counted.
 const CRON_MISSED_MAX: u64 = 7 * 24 * 60;
@@ -161,6 +163,8 @@ pub enum Ending {
     Success,
     Failure,
     FailureForGood,
+    /// With a delay of its own.
+    FailureForNow,
     CancelledByWorker,
     TimedOut,
     Lost,
@@ -499,7 +503,8 @@ impl Model {
                 let is_paused_now = job.paused && !was_paused;
                 self.note("job paused by failures", is_paused_now.into());
             } else {
-                let delay = SECOND << (flight.attempt - 1);
+                let own = SECOND << (flight.attempt - 1);
+                let delay = if ending == Ending::FailureForNow { RETRY_AFTER } else { own };
                 (flight.running, flight.retry_at) = (false, time + delay);
             }
         }

@@ -218,6 +218,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Outcome::Succeeded),
         3 => Just(Outcome::Failed),
         1 => Just(Outcome::FailedForGood),
+        1 => Just(Outcome::FailedForNow),
         1 => Just(Outcome::Cancelled)
     ];
     let time = prop_oneof![
@@ -467,6 +468,7 @@ impl History {
             Outcome::Succeeded => Ending::Success,
             Outcome::Failed => Ending::Failure,
             Outcome::FailedForGood => Ending::FailureForGood,
+            Outcome::FailedForNow => Ending::FailureForNow,
             Outcome::Cancelled => Ending::CancelledByWorker,
             Outcome::TimedOut => Ending::TimedOut,
         };

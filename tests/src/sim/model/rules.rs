@@ -3,6 +3,7 @@
 use super::{Flight, Job, Moment};
 use crate::sim::{
     violation::{Violation, demand},
+    worker::RETRY_AFTER_MS,
     world::RETRY_JITTER_PERCENT,
 };
 use tickwheel_wire::{
@@ -44,8 +45,9 @@ pub(super) fn check_retry(
     }
     let waits_us = retry_at.as_micros().saturating_sub(moment.wall.as_micros());
     let least_us = delay_us - delay_us * u64::from(RETRY_JITTER_PERCENT) / 100;
+    let is_workers = end.reported && waits_us == u64::from(RETRY_AFTER_MS) * 1_000;
     demand!(
-        (least_us..=delay_us).contains(&waits_us),
+        is_workers || (least_us..=delay_us).contains(&waits_us),
         AttemptRules,
         "attempt {} is followed after {waits_us} us, not after {least_us} to {delay_us}",
         flight.attempt
