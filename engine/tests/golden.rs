@@ -18,7 +18,9 @@ use tickwheel_wire::{
     event::Event,
     frame::{
         Frame, FrameHeader, FrameType,
-        request::{CancelExecution, JobCommand, JobVerb, JobView, ListJobs, SubmitJob, SubmitMode},
+        request::{
+            CancelExecution, ExpectedJob, JobCommand, JobSelection, JobVerb, JobView, ListJobs, SubmitJob, SubmitMode,
+        },
         work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
     job::{DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
@@ -209,7 +211,8 @@ impl Node {
     }
 
     fn command(&mut self, verb: JobVerb, name: &str) {
-        self.frame(1, &JobCommand { request_id: 1, partition: ID, verb, tenant: "acme", name });
+        let expected = ExpectedJob::default();
+        self.frame(1, &JobCommand { request_id: 1, partition: ID, verb, tenant: "acme", name, expected });
     }
 
     fn report(&mut self, name: &str, outcome: Outcome, error: &str, output: &[u8]) {
@@ -225,7 +228,8 @@ impl Node {
     }
 
     fn list(mut self) -> Vec<String> {
-        self.frame(1, &ListJobs { request_id: 1, partition: ID, tenant: "acme", prefix: "", cursor: 0, limit: 100 });
+        let (request_id, cursor, limit, selection) = (1, 0, 100, JobSelection::default());
+        self.frame(1, &ListJobs { request_id, partition: ID, tenant: "acme", prefix: "", cursor, limit, selection });
         self.jobs.sort();
         self.jobs
     }

@@ -8,7 +8,7 @@ use tickwheel_wire::{
     FireSequence, InstanceId, PartitionCount, Reader, SessionId,
     frame::{
         FrameHeader,
-        request::{CancelExecution, Done, JobCommand, JobVerb, SubmitJob, SubmitMode, Submitted},
+        request::{CancelExecution, Done, ExpectedJob, JobCommand, JobVerb, SubmitJob, SubmitMode, Submitted},
         work::{
             Attach, CancelAttempt, Complete, CompleteHead, Completed, Dispatch, Outcome, Reattach, Reattached, Verdict,
         },
@@ -297,9 +297,14 @@ impl World {
     }
 
     pub fn command(&mut self, verb: JobVerb, name: &str) -> Result<Done, Denied> {
+        self.command_expecting(verb, name, ExpectedJob::default())
+    }
+
+    /// A command on a job that has to be the expected one.
+    pub fn command_expecting(&mut self, verb: JobVerb, name: &str, expected: ExpectedJob) -> Result<Done, Denied> {
         self.request_id += 1;
         let partition = partition_of("acme", name, self.config.partition_count);
-        let frame = JobCommand { request_id: self.request_id, partition, verb, tenant: "acme", name };
+        let frame = JobCommand { request_id: self.request_id, partition, verb, tenant: "acme", name, expected };
         let identity = self.identity(Role::Client, Some("acme"), &[]);
         self.send(client(), &identity, &frame);
         self.done()

@@ -1,6 +1,7 @@
 //! Tests of the shard core, through its inputs and effects.
 
 mod claims;
+mod filters;
 mod harness;
 mod model;
 mod properties;
