@@ -132,14 +132,14 @@ pub(super) enum JobCommand {
     List(JobListArguments),
     /// Show one job
     Get(JobGetArguments),
-    /// Stop a job's firing
-    Pause(JobNameArguments),
-    /// Let a paused job fire again, from its next time on
-    Resume(JobNameArguments),
-    /// Fire a job now, besides its schedule
-    Trigger(JobNameArguments),
-    /// Forget a job, and cancel what runs of it
-    Delete(JobNameArguments),
+    /// Stop the firing of a job, or of many
+    Pause(JobChangeArguments),
+    /// Let a paused job, or many, fire again, from the next time on
+    Resume(JobChangeArguments),
+    /// Fire a job, or many, now, besides the schedule
+    Trigger(JobChangeArguments),
+    /// Forget a job, or many, and cancel what runs of them
+    Delete(JobDeleteArguments),
 }
 
 #[derive(Debug, Args)]
@@ -167,11 +167,38 @@ pub(super) enum ExportFormat {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StateArgument {
+    /// It is paused
+    Paused,
+    /// It is not paused, and an execution of it is in flight or will come
+    Active,
+    /// An execution of it is in flight
+    Running,
+    /// The newest of its executions that ended has failed for good or came too late
+    Failing,
+    /// It is not paused, nothing of it is in flight, and it fires no more
+    Finished,
+}
+
+/// Which jobs a command is about: those that meet all of it.
+#[derive(Debug, Args)]
+pub(super) struct JobFilterArguments {
+    /// Only names that begin so
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+    /// Only jobs whose labels meet this, such as `team=ops,env!=prod,critical,!legacy`; may be given several times
+    #[arg(long, value_name = "SELECTOR", value_parser = super::filter::selector)]
+    pub label: Vec<String>,
+    /// Only jobs in this state; may be given several times: in any of them
+    #[arg(long, value_name = "STATE", value_enum)]
+    pub state: Vec<StateArgument>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ExportArguments {
-    /// Only names that begin so
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub prefix: String,
+    #[command(flatten)]
+    pub filter: JobFilterArguments,
     #[command(flatten)]
     pub connection: ConnectionArguments,
     /// Form of the answer
@@ -204,9 +231,8 @@ pub(super) struct ImportArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct JobListArguments {
-    /// Only names that begin so
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub prefix: String,
+    #[command(flatten)]
+    pub filter: JobFilterArguments,
     /// Most jobs to show
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub limit: u32,
@@ -226,12 +252,47 @@ pub(super) struct JobGetArguments {
     pub output: OutputArguments,
 }
 
+/// The arguments that pick many jobs instead of one.
+const JOB_FILTERS: [&str; 4] = ["all", "prefix", "label", "state"];
+/// The arguments that pick many executions instead of one.
+const EXECUTION_FILTERS: [&str; 4] = ["all", "job", "prefix", "label"];
+
+/// How many are changed at once.
 #[derive(Debug, Args)]
-pub(super) struct JobNameArguments {
-    /// Name of the job
-    pub name: String,
+pub(super) struct BulkArguments {
+    /// All of the tenant
+    #[arg(long)]
+    pub all: bool,
+    /// Of many: say what would be done, and change nothing
+    #[arg(long, conflicts_with = "one")]
+    pub dry_run: bool,
+    /// Of many: tell how far it is, also where the standard error is no terminal
+    #[arg(long, conflicts_with = "one")]
+    pub progress: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JobChangeArguments {
+    /// Name of the job; many are picked by --all, --prefix, --label and --state
+    #[arg(id = "one", value_name = "NAME", required_unless_present_any = JOB_FILTERS, conflicts_with_all = JOB_FILTERS)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub filter: JobFilterArguments,
+    #[command(flatten)]
+    pub bulk: BulkArguments,
     #[command(flatten)]
     pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JobDeleteArguments {
+    #[command(flatten)]
+    pub change: JobChangeArguments,
+    /// Of many: do not ask whether they are to be deleted
+    #[arg(long, conflicts_with = "one")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -240,17 +301,33 @@ pub(super) enum ExecutionCommand {
     List(ExecutionListArguments),
     /// Show one execution with its output
     Get(ExecutionGetArguments),
-    /// Cancel an execution in flight
+    /// Cancel an execution in flight, or many
     Cancel(ExecutionCancelArguments),
     /// Tell of every change of executions as it happens
     Watch(ExecutionWatchArguments),
 }
 
+/// Which executions a command is about: those that meet all of it.
+#[derive(Debug, Args)]
+pub(super) struct ExecutionFilterArguments {
+    /// Only executions of this job
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// Only executions of jobs whose names begin so
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+    /// Only executions of jobs whose labels meet this, such as `team=ops,env!=prod,critical,!legacy`; may be given several times
+    #[arg(long, value_name = "SELECTOR", value_parser = super::filter::selector)]
+    pub label: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ExecutionListArguments {
-    /// Only executions of this job
-    #[arg(long, value_name = "NAME", default_value = "")]
-    pub job: String,
+    #[command(flatten)]
+    pub filter: ExecutionFilterArguments,
+    /// Only executions in flight
+    #[arg(long)]
+    pub in_flight: bool,
     /// Most executions to show
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
@@ -272,10 +349,23 @@ pub(super) struct ExecutionGetArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ExecutionCancelArguments {
-    /// Id of the execution, as `execution list` shows it: PARTITION.SLOT.GENERATION/SEQUENCE
-    pub id: String,
+    /// Id of the execution, as `execution list` shows it: PARTITION.SLOT.GENERATION/SEQUENCE; many are picked by --all, --job,
+    /// --prefix and --label
+    #[arg(
+        id = "one",
+        value_name = "ID",
+        required_unless_present_any = EXECUTION_FILTERS,
+        conflicts_with_all = EXECUTION_FILTERS,
+    )]
+    pub id: Option<String>,
+    #[command(flatten)]
+    pub filter: ExecutionFilterArguments,
+    #[command(flatten)]
+    pub bulk: BulkArguments,
     #[command(flatten)]
     pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 #[derive(Debug, Args)]

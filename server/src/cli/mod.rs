@@ -6,12 +6,14 @@
 
 mod apply;
 mod args;
+mod bulk;
 mod certs;
 mod connection;
 mod cron;
 mod error;
 mod execution;
 mod export;
+mod filter;
 mod import;
 mod job;
 mod logging;
