@@ -1,6 +1,9 @@
 //! Encodings are read back as they were written, and damaged ones are refused, never misread by a panic.
 
-use proptest::prelude::*;
+use proptest::{
+    collection::{btree_map, vec},
+    prelude::*,
+};
 use tickwheel_wire::{
     DecodeError, FireSequence, JobId, PartitionId, Timestamp, Token,
     frame::{
@@ -13,8 +16,8 @@ use tickwheel_wire::{
         work::{Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
     job::{
-        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, JobState, JobStates, Misfire, Overlap, Priority,
-        RetryPolicy, ScheduleSpec,
+        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, JobState, JobStates, LabelSelector, Misfire, Overlap,
+        Priority, RetryPolicy, ScheduleSpec, labels_text,
     },
 };
 
@@ -304,5 +307,39 @@ proptest! {
         let _ = Dispatch::decode_body(&bytes);
         let _ = Complete::decode_body(&bytes);
         let _ = Refused::decode_body(&bytes);
+        let _ = ListJobs::decode_body(&bytes);
+        let _ = ListExecutions::decode_body(&bytes);
+        let _ = JobCommand::decode_body(&bytes);
+    }
+
+    #[test]
+    fn a_selector_admits_as_its_conditions_do_one_by_one(
+        labels in btree_map("[ab]{1,2}", "[x=]{0,2}", 0..4),
+        conditions in vec(("[ab]{1,2}", 0..5_u8, "[x=]{0,2}"), 1..4),
+    ) {
+        let text = labels_text(labels.iter().map(|(key, value)| (&**key, &**value))).unwrap();
+        let written = conditions.iter().map(|(key, form, value)| match form {
+            0 => format!("{key}=={value}"),
+            1 => format!("{key}!={value}"),
+            2 => key.clone(),
+            3 => format!("!{key}"),
+            _ => format!("{key}={}", value.trim_start_matches('=')),
+        });
+        let selector = written.collect::<Vec<_>>().join(",");
+        let expected = conditions.iter().all(|(key, form, value)| match (form, labels.get(key)) {
+            (0, found) => found == Some(value),
+            (1, found) => found != Some(value),
+            (2, found) => found.is_some(),
+            (3, found) => found.is_none(),
+            (_, found) => found.is_some_and(|found| found == value.trim_start_matches('=')),
+        });
+        prop_assert_eq!(LabelSelector::parse(&selector).unwrap().admits(&text), expected, "{} of {}", selector, text);
+    }
+
+    #[test]
+    fn no_text_makes_the_parsing_of_selectors_panic(text in SHORT, labels in EMPTY_TOO) {
+        if let Ok(selector) = LabelSelector::parse(&text) {
+            selector.admits(&labels);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that only look: one job, one execution, pages of both.
 //!
-//! A page looks at a bounded number of entries, long labels counting for several, and holds a bounded number of bytes, so it may
+//! A page looks at a bounded number of entries, labels counting for several, and holds a bounded number of bytes, so it may
 //! be short, or empty, before the last: only the cursor tells the end. A job that appears or goes between two pages may be missed
 //! or met twice; one that stays is met once.
 
@@ -25,8 +25,12 @@ use tickwheel_wire::{
 
 /// Entries that a page looks at.
 const LOOKS_PER_PAGE: u64 = 8_192;
+/// Looks in the time of which the labels of one policy are found and compared, however short; they lie elsewhere in memory.
+const LOOKS_PER_LABELS: u64 = 15;
 /// Bytes of labels that are compared in the time of one look.
 const LABEL_BYTES_PER_LOOK: u64 = 64;
+/// Policies whose labels a page remembers to have compared.
+const POLICIES_REMEMBERED: usize = 64;
 /// Bytes after which a page ends.
 const PAGE_BYTES: usize = 512 << 10;
 /// In the cursor of a list of executions: the part that was reached is that of attempts which ended.
@@ -48,19 +52,17 @@ impl Filter<'_> {
         let policy = partition.policy(record);
         self.tenant.is_none_or(|wanted| wanted == policy.tenant)
             && self.states.admits(partition.states_of(record))
-            && self.admits_name(partition.entry(record).name)
-            && self.admits_labels(&policy.labels, page)
+            // Names lie elsewhere in memory; they are not asked for when any will do.
+            && (self.is_of_any_name() || self.admits_name(partition.entry(record).name))
+            && (self.labels.is_empty() || page.admits_labels(&self.labels, record.policy, &policy.labels))
+    }
+
+    const fn is_of_any_name(&self) -> bool {
+        self.prefix.is_empty() && self.exact.is_empty()
     }
 
     fn admits_name(&self, name: &str) -> bool {
         name.starts_with(self.prefix) && (self.exact.is_empty() || name == self.exact)
-    }
-
-    fn admits_labels(&self, labels: &str, page: &mut Page) -> bool {
-        self.labels.is_empty() || {
-            page.looks = page.looks.saturating_sub(labels.len() as u64 / LABEL_BYTES_PER_LOOK);
-            self.labels.admits(labels)
-        }
     }
 }
 
@@ -255,12 +257,14 @@ struct Page {
     count: u16,
     limit: u16,
     bytes_end: usize,
+    /// Policies, by the low bits of their places, and whether their labels were admitted.
+    policies: [Option<(u32, bool)>; POLICIES_REMEMBERED],
 }
 
 impl Page {
     fn new(limit: u16, effects: &Effects) -> Self {
         let (limit, bytes_end) = (limit.clamp(1, PAGE_ENTRIES_MAX), effects.output_bytes() + PAGE_BYTES);
-        Self { looks: LOOKS_PER_PAGE, count: 0, limit, bytes_end }
+        Self { looks: LOOKS_PER_PAGE, count: 0, limit, bytes_end, policies: [None; POLICIES_REMEMBERED] }
     }
 
     /// Whether another entry may be looked at, which counts.
@@ -268,6 +272,20 @@ impl Page {
         let may = self.looks > 0 && self.count < self.limit && effects.output_bytes() < self.bytes_end;
         self.looks = self.looks.saturating_sub(1);
         may
+    }
+
+    /// Whether the labels of a policy are admitted. Many jobs share them, so that most are compared once.
+    fn admits_labels(&mut self, selector: &LabelSelector<'_>, policy: u32, labels: &str) -> bool {
+        let remembered = &mut self.policies[policy as usize % POLICIES_REMEMBERED];
+        match *remembered {
+            Some((known, admitted)) if known == policy => admitted,
+            _ => {
+                self.looks = self.looks.saturating_sub(LOOKS_PER_LABELS + labels.len() as u64 / LABEL_BYTES_PER_LOOK);
+                let admitted = selector.admits(labels);
+                *remembered = Some((policy, admitted));
+                admitted
+            }
+        }
     }
 
     fn add(

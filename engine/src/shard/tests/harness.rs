@@ -3,7 +3,10 @@
 //! After every step a replica of each partition, which knows the log alone, is compared by digest.
 
 use super::super::*;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tickwheel_wire::{
     FireSequence, InstanceId, PartitionCount, Reader, SessionId,
     frame::{
@@ -187,9 +190,9 @@ impl World {
                 }
             }
         }
-        for section in self.effects.batches().flat_map(Batch::sections) {
-            let partition = self.shard.partition(section.partition).unwrap();
-            assert_eq!(self.replicas[&section.partition].digest(), partition.digest());
+        let sections = self.effects.batches().flat_map(Batch::sections);
+        for id in sections.map(|section| section.partition).collect::<BTreeSet<_>>() {
+            assert_eq!(self.replicas[&id].digest(), self.shard.partition(id).unwrap().digest());
         }
         self.effects.clear();
     }
@@ -294,6 +297,32 @@ impl World {
 
     pub fn create(&mut self, spec: &JobSpec<'_>) -> Submitted {
         self.submit_as(spec, SubmitMode::Create, 0, &[]).unwrap()
+    }
+
+    /// Creates many jobs, of which only the last state is compared with the log's.
+    pub fn create_all<'a>(&mut self, specs: impl IntoIterator<Item = JobSpec<'a>>) {
+        let identity = self.identity(Role::Client, Some("acme"), &[]);
+        let mut count = 0;
+        for spec in specs {
+            let mut bytes = Vec::new();
+            spec.encode(&mut bytes);
+            let frame = SubmitJob {
+                request_id: 0,
+                partition: partition_of(spec.tenant, spec.name, self.config.partition_count),
+                mode: SubmitMode::Create,
+                expected_revision: 0,
+                idempotency_key: &[],
+                idempotency_window_ms: 0,
+                spec: &bytes,
+            };
+            let (frame_type, body) = frame.parts();
+            let frame_type = frame_type.number();
+            let input = Input::Frame { session: client(), identity: &identity, lane: 0, frame_type, body: &body };
+            self.shard.handle(self.now, input, &mut self.effects);
+            count += 1;
+        }
+        self.harvest();
+        assert_eq!(self.take(FrameType::Submitted).len(), count);
     }
 
     pub fn command(&mut self, verb: JobVerb, name: &str) -> Result<Done, Denied> {
