@@ -86,6 +86,16 @@ fn jobs_that_share_their_labels_are_looked_at_as_fast_as_others() {
 }
 
 #[test]
+fn jobs_of_many_labels_are_not_taken_for_one_another() {
+    let mut world = World::new(1);
+    let rows: Vec<_> =
+        (0..300).map(|index| (format!("job-{index:03}"), format!("owner=user-{}", index % 150))).collect();
+    world.create_all(rows.iter().map(|(name, labels)| labelled(every(name, 10), labels)));
+    assert_eq!(picked(&mut world, "owner=user-7", JobStates::NONE), ["job-007", "job-157"]);
+    assert_eq!(picked(&mut world, "owner!=user-7", JobStates::NONE).len(), 298);
+}
+
+#[test]
 fn long_labels_make_a_page_look_at_fewer_jobs() {
     let mut world = World::new(1);
     for index in 0..100 {
