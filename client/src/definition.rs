@@ -7,8 +7,8 @@ use std::time::Duration;
 use tickwheel_wire::{
     Timestamp,
     job::{
-        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, POOL_DEFAULT, Priority, RetryPolicy,
-        START_TO_CLOSE_MS_DEFAULT, ScheduleSpec,
+        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, LabelError, Misfire, Overlap, POOL_DEFAULT, Priority,
+        RetryPolicy, START_TO_CLOSE_MS_DEFAULT, ScheduleSpec, labels, labels_text,
     },
 };
 
@@ -108,6 +108,8 @@ pub struct JobDefinition {
     pub rules: FiringRules,
     /// Whether it starts paused.
     pub paused: bool,
+    /// What people tell it apart by, as `key=value,key=value`, sorted by key.
+    pub labels: String,
 }
 
 impl JobDefinition {
@@ -131,6 +133,7 @@ impl JobDefinition {
             non_retryable: spec.non_retryable.to_owned(),
             rules: spec.rules,
             paused: spec.paused,
+            labels: spec.labels.to_owned(),
         })
     }
 
@@ -150,7 +153,13 @@ impl JobDefinition {
             non_retryable: &self.non_retryable,
             rules: self.rules,
             paused: self.paused,
+            labels: &self.labels,
         }
+    }
+
+    /// The labels, keys and values, sorted by key.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        labels(&self.labels)
     }
 }
 
@@ -170,6 +179,8 @@ impl JobDefinition {
 pub struct JobBuilder {
     pub(crate) definition: JobDefinition,
     pub(crate) scheduled: bool,
+    /// The first label that was none.
+    pub(crate) wrong_label: Option<LabelError>,
     pub(crate) expected_revision: u64,
     pub(crate) idempotency_key: Option<Vec<u8>>,
     pub(crate) idempotency_window: Duration,
@@ -192,10 +203,12 @@ impl JobBuilder {
             non_retryable: String::new(),
             rules: FiringRules::PLAIN,
             paused: false,
+            labels: String::new(),
         };
         Self {
             definition,
             scheduled: false,
+            wrong_label: None,
             expected_revision: 0,
             idempotency_key: None,
             idempotency_window: Duration::ZERO,
@@ -401,6 +414,18 @@ impl JobBuilder {
         self
     }
 
+    /// A label, which replaces one of the same key; at most 32. A key has 1 to 63 bytes of letters, digits and `._/-`, a value 0 to
+    /// 255 bytes without control characters and commas: what is none is said when the job is submitted.
+    pub fn label(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        let others = self.definition.labels().filter(|(other, _)| *other != key);
+        match labels_text(others.chain([(key, value)])) {
+            Ok(text) => self.definition.labels = text,
+            Err(error) => self.wrong_label = self.wrong_label.or(Some(error)),
+        }
+        self
+    }
+
     /// With an upsert: the revision that the job must have. Default: any.
     pub fn expected_revision(mut self, revision: u64) -> Self {
         self.expected_revision = revision;
@@ -480,11 +505,22 @@ mod tests {
                 .executions_max(9)
                 .jitter(Duration::from_secs(1))
                 .paused(true)
+                .label("team", "ops")
+                .label("env", "prod")
                 .definition;
             let mut bytes = Vec::new();
             definition.spec().encode(&mut bytes);
             assert_eq!(JobDefinition::decode(&bytes), Ok(definition));
         }
+    }
+
+    #[test]
+    fn labels_are_sorted_replaced_by_key_and_refused_when_they_are_none() {
+        let job = JobBuilder::new("n").label("team", "ops").label("env", "test").label("env", "prod");
+        assert_eq!((&*job.definition.labels, &job.wrong_label), ("env=prod,team=ops", &None));
+        let wrong = job.label("a", "1,b=2").label("", "");
+        assert!(matches!(wrong.wrong_label, Some(LabelError::ValueCharacter { character: ',', .. })));
+        assert_eq!(wrong.definition.labels().collect::<Vec<_>>(), [("env", "prod"), ("team", "ops")]);
     }
 
     #[test]

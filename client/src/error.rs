@@ -225,6 +225,14 @@ pub enum RequestError {
         /// The limit.
         bytes_max: usize,
     },
+    /// A filter means nothing, or cannot be used for this.
+    #[error("`{field}`: {problem}")]
+    Filter {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// No answer came in time. Whether the request took effect is unknown.
     #[error("no answer within {waited_ms} ms")]
     Timeout {

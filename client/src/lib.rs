@@ -42,6 +42,30 @@
 //! # }
 //! ```
 //!
+//! # The same for many
+//!
+//! ```no_run
+//! use tickwheel_client::{BulkAction, BulkOutcome, Client, JobFilter, JobState, JobStates};
+//!
+//! # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! // What has failed last and belongs to the team is paused, until somebody has looked at it.
+//! let filter = JobFilter {
+//!     labels: "team=ops,env!=test".to_owned(),
+//!     states: JobStates::NONE.with(JobState::Failing),
+//!     ..JobFilter::default()
+//! };
+//! let mut bulk = client.bulk(BulkAction::Pause(filter))?;
+//! while let Some(report) = bulk.next().await {
+//!     let report = report?;
+//!     if let BulkOutcome::Failed(error) = report.outcome {
+//!         eprintln!("{}: {error}", report.job_name);
+//!     }
+//! }
+//! println!("{} are paused", bulk.progress().done);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Running handlers
 //!
 //! ```no_run
@@ -130,7 +154,10 @@ mod types;
 mod worker;
 
 pub use batch::{FrameBatch, LANE_COUNT, Lane, RawFrame};
-pub use client::{Client, ClientConfig, ExecutionPager, JobPager, Pager, Watch};
+pub use client::{
+    Bulk, BulkAction, BulkOutcome, BulkProgress, BulkReport, BulkStopper, Client, ClientConfig, ExecutionPager,
+    JobPager, Pager, Watch,
+};
 pub use config::{ALPN, ConnectConfig, Credentials, SERVER_NAME_DEFAULT};
 pub use definition::{JobBuilder, JobDefinition, Schedule};
 pub use error::{ConnectError, Refusal, RequestError, SessionError};
@@ -145,5 +172,5 @@ pub use tickwheel_wire::{
         request::{ExecutionState, SubmitMode},
         session::RefusalCode,
     },
-    job::{DstGap, DstOverlap, FiringRules, Misfire, Overlap, Priority, RetryPolicy},
+    job::{DstGap, DstOverlap, FiringRules, JobState, JobStates, LabelError, Misfire, Overlap, Priority, RetryPolicy},
 };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tickwheel_wire::{
     ExecutionId, FireSequence, JobId, Timestamp, Token,
     frame::request::{BackfillTaken, Done, ExecutionState, ExecutionView, JobView, Submitted},
+    job::JobStates,
 };
 
 /// A job was created or replaced, durably.
@@ -169,6 +170,12 @@ pub struct JobFilter {
     pub tenant: String,
     /// Only names that begin so; empty: all.
     pub prefix: String,
+    /// Only those whose labels meet this selector, as in `team=ops,env!=prod,critical,!legacy`; empty: all. See [`LabelSelector`].
+    ///
+    /// [`LabelSelector`]: tickwheel_wire::job::LabelSelector
+    pub labels: String,
+    /// Only those that have one of these states; none: all.
+    pub states: JobStates,
 }
 
 /// Which executions a list shows.
@@ -178,6 +185,12 @@ pub struct ExecutionFilter {
     pub tenant: String,
     /// Only this job's; empty: all.
     pub job: String,
+    /// Only those of jobs whose names begin so; empty: all. Not for watches.
+    pub prefix: String,
+    /// Only those of jobs that exist and whose labels meet this selector, as [`JobFilter::labels`]; empty: all. Not for watches.
+    pub labels: String,
+    /// Only those in flight. Not for watches.
+    pub in_flight: bool,
 }
 
 /// What a watch tells.

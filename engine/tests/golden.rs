@@ -19,8 +19,8 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameHeader, FrameType,
         request::{
-            BackfillJob, CancelExecution, JobCommand, JobVerb, JobView, ListJobs, RedriveExecution, SubmitJob,
-            SubmitMode,
+            BackfillJob, CancelExecution, ExpectedJob, JobCommand, JobSelection, JobVerb, JobView, ListJobs,
+            RedriveExecution, SubmitJob, SubmitMode,
         },
         work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
@@ -230,7 +230,8 @@ impl Node {
     }
 
     fn command(&mut self, verb: JobVerb, name: &str) {
-        self.frame(1, &JobCommand { request_id: 1, partition: ID, verb, tenant: "acme", name });
+        let expected = ExpectedJob::default();
+        self.frame(1, &JobCommand { request_id: 1, partition: ID, verb, tenant: "acme", name, expected });
     }
 
     fn report(&mut self, name: &str, outcome: Outcome, error: &str, output: &[u8]) {
@@ -248,7 +249,8 @@ impl Node {
     }
 
     fn list(mut self) -> Vec<String> {
-        self.frame(1, &ListJobs { request_id: 1, partition: ID, tenant: "acme", prefix: "", cursor: 0, limit: 100 });
+        let (request_id, cursor, limit, selection) = (1, 0, 100, JobSelection::default());
+        self.frame(1, &ListJobs { request_id, partition: ID, tenant: "acme", prefix: "", cursor, limit, selection });
         self.jobs.sort();
         self.jobs
     }

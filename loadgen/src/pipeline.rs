@@ -27,7 +27,7 @@ use tickwheel_wire::{
     PartitionCount, PartitionId, ShardId,
     frame::{
         Frame as _, FrameType,
-        request::{Done, JobByName, JobCommand, JobVerb, JobView, SubmitJob, SubmitMode, Submitted},
+        request::{Done, ExpectedJob, JobByName, JobCommand, JobVerb, JobView, SubmitJob, SubmitMode, Submitted},
         session::{RefusalCode, Refused},
     },
     partition_of,
@@ -78,7 +78,8 @@ impl Question {
                 frame.encode(out);
             }
             Self::Delete => {
-                JobCommand { request_id, partition, verb: JobVerb::Delete, tenant: TENANT, name }.encode(out);
+                let (verb, expected) = (JobVerb::Delete, ExpectedJob::default());
+                JobCommand { request_id, partition, verb, tenant: TENANT, name, expected }.encode(out);
             }
             Self::Find(_) => JobByName { request_id, partition, tenant: TENANT, name }.encode(out),
         }

@@ -257,6 +257,7 @@ fn a_file_of_many_manifests_is_read_to_the_first_that_is_no_yaml() {
     assert_eq!((&report.schedule, report.retry.attempts_max), (&berlin, 3));
     // The shell's own substitution is no variable of the manifest.
     assert_eq!(payload(report).argv[2], "report --day \"$(date +%F)\"\n");
+    assert_eq!(report.labels, "team=sales", "the labels of the CronJob, not those of its pods");
     let every = Schedule::Interval { every: Duration::from_secs(5_400), anchor: None };
     assert_eq!((&jobs[1].definition.schedule, jobs[1].paused), (&every, Some(true)));
     let left_out: Vec<_> = skipped.iter().map(|part| (part.line, part.note.as_str())).collect();
@@ -275,6 +276,27 @@ fn a_file_of_many_manifests_is_read_to_the_first_that_is_no_yaml() {
         assert_eq!((*line, *text), (Some(expected_line), expected_text), "{reason}");
         assert!(reason.contains(words), "{reason}");
     }
+}
+
+#[test]
+fn labels_that_no_job_may_have_are_noted() {
+    let manifest = |labels: &str| {
+        format!(
+            "{{apiVersion: batch/v1, kind: CronJob, metadata: {{name: a, labels: {labels}}}, spec: {{schedule: \"@daily\", \
+             jobTemplate: {{spec: {{template: {{spec: {{containers: [{{command: [x]}}]}}}}}}}}}}}}"
+        )
+    };
+    let long = format!("{}/name", "x".repeat(60));
+    let job = only(&manifest(&format!("{{app.kubernetes.io/name: web, tier: \"1\", {long}: y}}")));
+    assert_eq!(job.definition.labels, "app.kubernetes.io/name=web,tier=1");
+    let noted = format!("the label {long:?} is left out: key 1 has 65 bytes; allowed are 1 to 63");
+    assert!(job.notes.contains(&noted), "{:?}", job.notes);
+    let many: Vec<_> = (0..40).map(|index| format!("k{index:02}: v")).collect();
+    let job = only(&manifest(&format!("{{{}}}", many.join(", "))));
+    assert_eq!(job.definition.labels().count(), 32);
+    assert!(job.notes.iter().any(|note| note == "of 40 labels the first 32 are kept"), "{:?}", job.notes);
+    let wrong = read(&manifest("{tier: [1]}"));
+    assert_eq!(wrong.refused[0].reason.to_string(), "`metadata.labels.tier` is not a text");
 }
 
 #[test]

@@ -5,9 +5,13 @@
 //! silently ignored would be a promise silently broken.
 
 mod fields;
+mod labels;
 mod rules;
+mod selector;
 
+pub use labels::{LabelError, labels, labels_text};
 pub use rules::{DstGap, DstOverlap, FiringRules, Misfire, Overlap};
+pub use selector::{JobState, JobStates, LabelSelector};
 
 use crate::{
     DecodeError, Reader, Timestamp, Writer,
@@ -112,6 +116,8 @@ pub struct JobSpec<'a> {
     pub rules: FiringRules,
     /// Whether it starts paused. Default no.
     pub paused: bool,
+    /// What people tell it apart by, as `key=value,key=value`, sorted by key; see [`labels_text`]. Default none.
+    pub labels: &'a str,
 }
 
 /// Start-to-close time-out of a job that names none, in milliseconds.
@@ -169,6 +175,9 @@ pub enum JobSpecError {
         /// The other, with its value if that matters.
         other: &'static str,
     },
+    /// A label is wrong, or there are too many.
+    #[error("`labels`: {0}")]
+    Labels(#[from] LabelError),
 }
 
 mod tag {
@@ -191,6 +200,7 @@ mod tag {
     pub const NON_RETRYABLE: u8 = 17;
     // 18 to 31: see `rules`.
     pub const FIXED_DELAY: u8 = 32;
+    pub const LABELS: u8 = 35;
 }
 
 impl<'a> JobSpec<'a> {
@@ -210,6 +220,7 @@ impl<'a> JobSpec<'a> {
             non_retryable: "",
             rules: FiringRules::default(),
             paused: false,
+            labels: "",
         }
     }
 
@@ -244,6 +255,9 @@ impl<'a> JobSpec<'a> {
         self.rules.encode(&mut fields);
         if is_late {
             self.schedule.encode(&mut fields);
+        }
+        if !self.labels.is_empty() {
+            fields.put(tag::LABELS, self.labels.as_bytes());
         }
     }
 
@@ -305,6 +319,7 @@ impl<'a> JobSpec<'a> {
             tag::OVERLAP => self.rules.overlap = fixed(value, "overlap")?,
             tag::PAUSED => self.paused = fixed(value, "paused")?,
             tag::NON_RETRYABLE => self.non_retryable = text(value, "non_retryable")?,
+            tag::LABELS => self.labels = text(value, "labels")?,
             other => return self.rules.decode_field(other, value),
         }
         Ok(())
@@ -338,6 +353,7 @@ impl<'a> JobSpec<'a> {
         range("multiplier_milli", self.retry.multiplier_milli.into(), 1_000, 10_000)?;
         range("jitter_percent", self.retry.jitter_percent.into(), 0, 100)?;
         self.validate_non_retryable()?;
+        labels::validate(self.labels)?;
         self.rules.validate(&self.schedule)
     }
 

@@ -285,4 +285,43 @@ macro_rules! variable_layout {
     };
 }
 
-pub(crate) use {fixed_layout, variable_layout, wire_enum};
+/// What may follow the fields of a frame: laid out as by `variable_layout!`, and left out as a whole when it says nothing, so that
+/// frames of peers that do not know it keep their bytes. Nothing may follow it.
+macro_rules! trailing_layout {
+    (
+        $(#[$outer:meta])*
+        pub struct $name:ident $(<$life:lifetime>)? { $($(#[$inner:meta])* pub $field:ident : $type:ty,)* }
+    ) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name $(<$life>)? { $($(#[$inner])* pub $field: $type,)* }
+
+        $crate::layout::trailing_layout!(@impl $name $($life)? { $($field : $type,)* });
+    };
+    (@impl $name:ident { $($field:ident : $type:ty,)* }) => {
+        $crate::layout::trailing_layout!(@field 'a, $name, $($field : $type,)*);
+    };
+    (@impl $name:ident $life:lifetime { $($field:ident : $type:ty,)* }) => {
+        $crate::layout::trailing_layout!(@field $life, $name<$life>, $($field : $type,)*);
+    };
+    (@field $life:lifetime, $full:ty, $($field:ident : $type:ty,)*) => {
+        impl<$life> $crate::layout::Field<$life> for $full {
+            fn write(&self, out: &mut $crate::Writer<'_>) {
+                if *self != Self::default() {
+                    $($crate::layout::Field::write(&self.$field, out);)*
+                }
+            }
+
+            fn read(input: &mut $crate::Reader<$life>, field: &'static str) -> Result<Self, $crate::DecodeError> {
+                if input.is_empty() {
+                    return Ok(Self::default());
+                }
+                let value = Self { $($field: $crate::layout::Field::read(input, stringify!($field))?,)* };
+                // What says nothing has one encoding: none.
+                if value == Self::default() { Err($crate::DecodeError::Invalid { field, value: 0 }) } else { Ok(value) }
+            }
+        }
+    };
+}
+
+pub(crate) use {fixed_layout, trailing_layout, variable_layout, wire_enum};

@@ -34,3 +34,11 @@ pub const JITTER_MS_MAX: u32 = 86_400_000;
 pub const ERROR_NAMES_BYTES_MAX: usize = 1_024;
 /// Most executions in a job's backlog.
 pub const BACKLOG_MAX: u32 = 1_000;
+/// Most labels of one job, and most conditions of a selector.
+pub const LABELS_MAX: usize = 32;
+/// Longest key of a label, in bytes.
+pub const LABEL_KEY_BYTES_MAX: usize = 63;
+/// Longest value of a label, in bytes.
+pub const LABEL_VALUE_BYTES_MAX: usize = 255;
+/// Longest text of labels, in bytes: as many as may be of the longest, each with its `=`, between commas.
+pub const LABELS_BYTES_MAX: usize = LABELS_MAX * (LABEL_KEY_BYTES_MAX + 1 + LABEL_VALUE_BYTES_MAX + 1) - 1;

@@ -1,16 +1,23 @@
 //! Encodings are read back as they were written, and damaged ones are refused, never misread by a panic.
 
-use proptest::prelude::*;
+use proptest::{
+    collection::{btree_map, vec},
+    prelude::*,
+};
 use tickwheel_wire::{
     DecodeError, FireSequence, JobId, PartitionId, Timestamp, Token,
     frame::{
         Frame, FrameHeader, FrameType,
-        request::{Counters, SubmitJob, SubmitMode},
+        request::{
+            Counters, ExecutionSelection, ExpectedJob, JobCommand, JobSelection, JobVerb, ListExecutions, ListJobs,
+            SubmitJob, SubmitMode,
+        },
         session::{RefusalCode, Refused},
         work::{Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
     job::{
-        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec,
+        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, JobState, JobStates, LabelSelector, Misfire, Overlap,
+        Priority, RetryPolicy, ScheduleSpec, labels_text,
     },
 };
 
@@ -168,6 +175,62 @@ fn rules_that_contradict_each_other_or_the_schedule_are_named() {
     }
 }
 
+fn list_jobs(selection: JobSelection<'_>) -> ListJobs<'_> {
+    ListJobs { request_id: 1, partition: PartitionId(2), tenant: "t", prefix: "p", cursor: 3, limit: 4, selection }
+}
+
+#[test]
+fn the_optional_end_of_a_frame_is_left_out_when_it_says_nothing() {
+    let job = JobId::new(PartitionId(2), 1, 0);
+    let command = |expected| JobCommand {
+        request_id: 1,
+        partition: PartitionId(2),
+        verb: JobVerb::Delete,
+        tenant: "t",
+        name: "n",
+        expected,
+    };
+    let executions = |selection| ListExecutions {
+        request_id: 1,
+        partition: PartitionId(2),
+        tenant: "t",
+        name: "n",
+        cursor: 3,
+        limit: 4,
+        selection,
+    };
+    check(&list_jobs(JobSelection::default()), &mut Vec::new());
+    check(&list_jobs(JobSelection { labels: "a", states: JobStates::NONE }), &mut Vec::new());
+    check(&list_jobs(JobSelection { labels: "", states: JobStates::NONE.with(JobState::Paused) }), &mut Vec::new());
+    check(&executions(ExecutionSelection::default()), &mut Vec::new());
+    check(&executions(ExecutionSelection { prefix: "", labels: "", in_flight: true }), &mut Vec::new());
+    check(&command(ExpectedJob::default()), &mut Vec::new());
+    check(&command(ExpectedJob { job, revision: 9 }), &mut Vec::new());
+    let bytes = |selection| {
+        let mut bytes = Vec::new();
+        list_jobs(selection).encode_body(&mut bytes);
+        bytes
+    };
+    let plain = bytes(JobSelection::default());
+    assert_eq!(plain.len(), 8 + 2 + 3 + 3 + 8 + 2, "nothing follows the limit");
+    for (end, expected) in [
+        (&[0, 0, 0][..], DecodeError::Invalid { field: "selection", value: 0 }),
+        (&[0, 0, 32], DecodeError::Invalid { field: "states", value: 32 }),
+        (&[0, 0], DecodeError::Truncated { field: "states", needed: 1 }),
+        (&[0, 0, 1, 0], DecodeError::Trailing(1)),
+    ] {
+        assert_eq!(ListJobs::decode_body(&[&plain, end].concat()), Err(expected), "{end:?}");
+    }
+}
+
+#[test]
+fn wrong_labels_are_named_as_such() {
+    let spec = JobSpec::new("t", "n", "h", ScheduleSpec::After { delay_us: 5 });
+    assert_eq!(JobSpec { labels: "env=prod,team=ops", ..spec }.validate(10), Ok(()));
+    let message = JobSpec { labels: "team=ops,env=prod", ..spec }.validate(10).unwrap_err().to_string();
+    assert_eq!(message, "`labels`: the key `env` is not behind those that sort before it");
+}
+
 fn schedules() -> impl Strategy<Value = (u8, u64, u64, String, String)> {
     (0..5u8, any::<u64>(), any::<u64>(), "[*0-9/, -]{1,30}", "[A-Za-z/_]{1,30}")
 }
@@ -200,7 +263,7 @@ const EMPTY_TOO: &str = if cfg!(miri) { "[ -~é-😀]{0,20}" } else { "\\PC{0,20
 proptest! {
     #[test]
     fn definitions_are_read_back_as_written(
-        schedule in schedules(), texts in (SHORT, LONG, SHORT, SHORT, EMPTY_TOO), payload: Vec<u8>,
+        schedule in schedules(), texts in (SHORT, LONG, SHORT, SHORT, EMPTY_TOO, EMPTY_TOO), payload: Vec<u8>,
         numbers in any::<(u16, u32, u16, u32, u8)>(), more in any::<(u32, u32, bool)>(), priority in 0..3u8, rules in rules(),
     ) {
         let (kind, first, second, expression, zone) = &schedule;
@@ -230,6 +293,7 @@ proptest! {
             non_retryable: &texts.4,
             rules,
             paused: more.2,
+            labels: &texts.5,
         };
         let mut bytes = Vec::new();
         spec.encode(&mut bytes);
@@ -243,5 +307,39 @@ proptest! {
         let _ = Dispatch::decode_body(&bytes);
         let _ = Complete::decode_body(&bytes);
         let _ = Refused::decode_body(&bytes);
+        let _ = ListJobs::decode_body(&bytes);
+        let _ = ListExecutions::decode_body(&bytes);
+        let _ = JobCommand::decode_body(&bytes);
+    }
+
+    #[test]
+    fn a_selector_admits_as_its_conditions_do_one_by_one(
+        labels in btree_map("[ab]{1,2}", "[x=]{0,2}", 0..4),
+        conditions in vec(("[ab]{1,2}", 0..5_u8, "[x=]{0,2}"), 1..4),
+    ) {
+        let text = labels_text(labels.iter().map(|(key, value)| (&**key, &**value))).unwrap();
+        let written = conditions.iter().map(|(key, form, value)| match form {
+            0 => format!("{key}=={value}"),
+            1 => format!("{key}!={value}"),
+            2 => key.clone(),
+            3 => format!("!{key}"),
+            _ => format!("{key}={}", value.trim_start_matches('=')),
+        });
+        let selector = written.collect::<Vec<_>>().join(",");
+        let expected = conditions.iter().all(|(key, form, value)| match (form, labels.get(key)) {
+            (0, found) => found == Some(value),
+            (1, found) => found != Some(value),
+            (2, found) => found.is_some(),
+            (3, found) => found.is_none(),
+            (_, found) => found.is_some_and(|found| found == value.trim_start_matches('=')),
+        });
+        prop_assert_eq!(LabelSelector::parse(&selector).unwrap().admits(&text), expected, "{} of {}", selector, text);
+    }
+
+    #[test]
+    fn no_text_makes_the_parsing_of_selectors_panic(text in SHORT, labels in EMPTY_TOO) {
+        if let Ok(selector) = LabelSelector::parse(&text) {
+            selector.admits(&labels);
+        }
     }
 }

@@ -9,7 +9,10 @@ use std::{cell::Cell, fmt::Debug};
 use tickwheel_wire::{
     FireSequence, InstanceId, JobId, PartitionCount, PartitionId, Reader, Timestamp, Token,
     frame::{Frame, FrameHeader, FrameType, request::*, session::*, work::*},
-    job::{DstGap, DstOverlap, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    job::{
+        DstGap, DstOverlap, JobSpec, JobSpecError, JobState, JobStates, Misfire, Overlap, Priority, RetryPolicy,
+        ScheduleSpec,
+    },
     limits, name_hash, partition_of,
 };
 
@@ -41,12 +44,16 @@ impl Vector {
         value
     }
 
+    fn is_taken(&self) -> bool {
+        self.taken.get() == self.fields.len()
+    }
+
     fn value(&self, name: &str) -> Option<&Value> {
         self.fields.iter().find_map(|(field, value)| (*field == name).then_some(value))
     }
 
     fn finish(&self) {
-        assert_eq!(self.taken.get(), self.fields.len(), "{self:?} has fields that its type has not");
+        assert!(self.is_taken(), "{self:?} has fields that its type has not");
     }
 }
 
@@ -156,6 +163,10 @@ from_value! {
     JobVerb: value => Self::from_name(value.text).unwrap();
     ExecutionState: value => Self::from_name(value.text).unwrap();
     RefusalCode: value => Self::from_name(value.text).unwrap();
+    JobStates: value => {
+        let number: u8 = FromValue::from_value(value);
+        JobState::ALL.iter().copied().filter(|state| number & state.number() != 0).collect()
+    };
     Priority: value => Self::from_name(value.text).unwrap();
     Misfire: value => Self::from_name(value.text).unwrap();
     Overlap: value => Self::from_name(value.text).unwrap();
@@ -166,10 +177,13 @@ from_value! {
     CancelReason: value => Self::from_name(value.text).unwrap();
 }
 
-/// A struct from the next fields of a vector, in order.
+/// A struct from the next fields of a vector, in order; of a second one all fields may be absent.
 macro_rules! build {
-    ($vector:ident, $type:ident { $($field:ident)* }) => {
-        $type { $($field: FromValue::from_value($vector.take(stringify!($field))),)* }
+    ($vector:ident, $type:ident { $($field:ident)* } $(, $last:ident: $trailing:ident { $($more:ident)* })?) => {
+        $type {
+            $($field: FromValue::from_value($vector.take(stringify!($field))),)*
+            $($last: if $vector.is_taken() { $trailing::default() } else { build!($vector, $trailing { $($more)* }) },)?
+        }
     };
 }
 
@@ -218,11 +232,21 @@ fn check_request(v: &Vector, frame_type: FrameType) {
             });
             check(v, &submit);
         }
-        FrameType::JobCommand => check(v, &build!(v, JobCommand { request_id partition verb tenant name })),
+        FrameType::JobCommand => {
+            let command = build!(v, JobCommand { request_id partition verb tenant name },
+                expected: ExpectedJob { job revision });
+            check(v, &command);
+        }
         FrameType::JobByName => check(v, &build!(v, JobByName { request_id partition tenant name })),
-        FrameType::ListJobs => check(v, &build!(v, ListJobs { request_id partition tenant prefix cursor limit })),
+        FrameType::ListJobs => {
+            let list = build!(v, ListJobs { request_id partition tenant prefix cursor limit },
+                selection: JobSelection { labels states });
+            check(v, &list);
+        }
         FrameType::ListExecutions => {
-            check(v, &build!(v, ListExecutions { request_id partition tenant name cursor limit }));
+            let list = build!(v, ListExecutions { request_id partition tenant name cursor limit },
+                selection: ExecutionSelection { prefix labels in_flight });
+            check(v, &list);
         }
         FrameType::ExecutionById => check(v, &build!(v, ExecutionById { request_id partition job fire_sequence })),
         FrameType::CancelExecution => check(v, &build!(v, CancelExecution { request_id partition job fire_sequence })),
@@ -337,6 +361,7 @@ fn check_job(vector: &Vector) {
             "start_to_close_ms" => spec.start_to_close_ms = FromValue::from_value(value),
             "heartbeat_ms" => spec.heartbeat_ms = FromValue::from_value(value),
             "paused" => spec.paused = FromValue::from_value(value),
+            "labels" => spec.labels = value.text,
             other => panic!("{vector:?} has an unknown field {other}"),
         }
     }
@@ -462,8 +487,12 @@ fn encode_by_table(rows: &[Vec<String>], vector: &Vector) -> Vec<u8> {
     let mut offset = Some(0);
     for row in rows {
         assert_eq!(row[0].parse::<usize>().ok(), offset, "the offset of {} in {vector:?}", row[1]);
-        offset = offset.and_then(|offset| Some(offset + fixed_bytes(&row[2])?));
-        encode_by_document(&row[2], vector.take(&row[1]), &mut out);
+        let kind = match row[2].strip_prefix("optional ") {
+            Some(_) if vector.is_taken() => break,
+            kind => kind.unwrap_or(&row[2]),
+        };
+        offset = offset.and_then(|offset| Some(offset + fixed_bytes(kind)?));
+        encode_by_document(kind, vector.take(&row[1]), &mut out);
     }
     out
 }
@@ -505,7 +534,7 @@ fn the_document_numbers_every_value_of_every_enumeration() {
         )*};
     }
     check! {
-        RefusalCode: u16 SubmitMode: u8 JobVerb: u8 ExecutionState: u8 Priority: u8 Misfire: u8 Overlap: u8
+        RefusalCode: u16 SubmitMode: u8 JobVerb: u8 JobState: u8 ExecutionState: u8 Priority: u8 Misfire: u8 Overlap: u8
         DstGap: u8 DstOverlap: u8
         Outcome: u8 Verdict: u8 CancelReason: u8
     }
@@ -583,6 +612,9 @@ fn the_document_names_the_limits() {
     assert_eq!(bytes("pool"), limits::POOL_NAME_BYTES_MAX);
     assert_eq!(bytes("cron expression, zone"), limits::CRON_BYTES_MAX);
     assert_eq!(bytes("idempotency key"), limits::IDEMPOTENCY_KEY_BYTES_MAX);
+    assert_eq!(bytes("labels of a job, conditions of a selector"), limits::LABELS_MAX);
+    assert_eq!(bytes("key of a label"), limits::LABEL_KEY_BYTES_MAX);
+    assert_eq!(bytes("value of a label"), limits::LABEL_VALUE_BYTES_MAX);
     assert_eq!(bytes("output or message that is kept"), limits::OUTPUT_BYTES_MAX);
     assert_eq!(bytes("entries of a page"), limits::PAGE_ENTRIES_MAX.into());
     assert_eq!(bytes("partitions"), PartitionCount::MAX.into());

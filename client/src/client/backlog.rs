@@ -17,7 +17,7 @@ use tickwheel_wire::{
 };
 
 impl Client {
-    /// Lists the dead letters that the node remembers, by partition, the newest of each first: executions whose last attempt failed. Those
+    /// Lists the dead letters of tenant and prefix (labels and states pick nothing here) that the node remembers, by partition, the newest of each first: executions whose last attempt failed. Those
     /// that were redriven are none any more.
     ///
     /// # Errors

@@ -5,11 +5,13 @@
 //! key. A trigger or a delete that was sent and not answered fails with [`RequestError::Disconnected`].
 
 mod backlog;
+mod bulk;
 mod connection;
 mod pager;
 mod request;
 mod watch;
 
+pub use bulk::{Bulk, BulkAction, BulkOutcome, BulkProgress, BulkReport, BulkStopper};
 pub use pager::{ExecutionPager, JobPager, Pager};
 pub use watch::Watch;
 
@@ -38,11 +40,11 @@ use tickwheel_wire::{
     frame::{
         Frame,
         request::{
-            CancelExecution, ExecutionById, JobByName, JobCommand, JobVerb, ListExecutions, ListJobs, SubmitJob,
-            SubmitMode, Watch as WatchFrame,
+            CancelExecution, ExecutionById, ExecutionSelection, ExpectedJob, JobByName, JobCommand, JobSelection,
+            JobVerb, ListExecutions, ListJobs, SubmitJob, SubmitMode, Watch as WatchFrame,
         },
     },
-    job::JobSpecError,
+    job::{JobSpecError, LabelSelector},
     limits,
 };
 use tokio::{
@@ -194,13 +196,15 @@ impl Client {
     /// Lists jobs across all partitions, by partition.
     ///
     /// # Errors
-    /// [`RequestError::TooLong`] when the filter is longer than any name.
+    /// [`RequestError::TooLong`] when the filter is longer than any name, [`RequestError::Filter`] when it means nothing.
     pub fn list(&self, filter: JobFilter) -> Result<JobPager, RequestError> {
         bounded("tenant", &filter.tenant, limits::TENANT_NAME_BYTES_MAX)?;
         bounded("prefix", &filter.prefix, limits::JOB_NAME_BYTES_MAX)?;
+        check_selector(&filter.labels)?;
         let encode = move |request_id, partition, cursor| {
-            let (tenant, prefix) = (&*filter.tenant, &*filter.prefix);
-            encoded(&ListJobs { request_id, partition, tenant, prefix, cursor, limit: pager::PAGE_ENTRIES })
+            let (tenant, prefix, limit) = (&*filter.tenant, &*filter.prefix, pager::PAGE_ENTRIES);
+            let selection = JobSelection { labels: &filter.labels, states: filter.states };
+            encoded(&ListJobs { request_id, partition, tenant, prefix, cursor, limit, selection })
         };
         let rows = |reply| match reply {
             Reply::Jobs(rows, cursor) => Some((rows, cursor)),
@@ -245,12 +249,16 @@ impl Client {
     /// Lists executions: of each partition those in flight, then the newest finished ones that it remembers.
     ///
     /// # Errors
-    /// [`RequestError::TooLong`] when the filter is longer than any name.
+    /// [`RequestError::TooLong`] when the filter is longer than any name, [`RequestError::Filter`] when it means nothing.
     pub fn executions(&self, filter: ExecutionFilter) -> Result<ExecutionPager, RequestError> {
-        let (tenant, partitions) = self.scope(filter.tenant, &filter.job)?;
+        let ExecutionFilter { tenant, job, prefix, labels, in_flight } = filter;
+        let (tenant, partitions) = self.scope(tenant, &job)?;
+        bounded("prefix", &prefix, limits::JOB_NAME_BYTES_MAX)?;
+        check_selector(&labels)?;
         let encode = move |request_id, partition, cursor| {
-            let (tenant, name) = (&*tenant, &*filter.job);
-            encoded(&ListExecutions { request_id, partition, tenant, name, cursor, limit: pager::PAGE_ENTRIES })
+            let (tenant, name, limit) = (&*tenant, &*job, pager::PAGE_ENTRIES);
+            let selection = ExecutionSelection { prefix: &prefix, labels: &labels, in_flight };
+            encoded(&ListExecutions { request_id, partition, tenant, name, cursor, limit, selection })
         };
         let rows = |reply| match reply {
             Reply::Executions(rows, cursor) => Some((rows, cursor)),
@@ -286,12 +294,28 @@ impl Client {
         done(self.ask(partition, true, encode).await?)
     }
 
+    /// Does the same with many jobs or executions. Nothing is asked before [`Bulk::next`]: what the filter picks is listed and
+    /// commanded as the reports are taken. The action goes on after a refusal. A job that was changed, or deleted and created
+    /// anew, after it was listed is refused with `revision-conflict`. A trigger or a delete whose session was lost before the
+    /// answer is reported with [`RequestError::Disconnected`].
+    ///
+    /// # Errors
+    /// [`RequestError::TooLong`] when the filter is longer than any name, [`RequestError::Filter`] when it means nothing.
+    pub fn bulk(&self, action: BulkAction) -> Result<Bulk, RequestError> {
+        Bulk::new(self, action)
+    }
+
     /// Watches the executions of one job, or of every job that the filter lets through; returns when the watch stands in all
     /// partitions concerned. It survives reconnects; see [`crate::Transition::Resumed`].
     ///
     /// # Errors
-    /// The refusals of the node, and what every request may meet.
+    /// [`RequestError::Filter`] when the filter asks for more than tenant and job, the refusals of the node, and what every
+    /// request may meet.
     pub async fn watch(&self, filter: ExecutionFilter) -> Result<Watch, RequestError> {
+        let asks = [("prefix", !filter.prefix.is_empty()), ("labels", !filter.labels.is_empty())];
+        if let Some((field, _)) = asks.into_iter().chain([("in_flight", filter.in_flight)]).find(|(_, asks)| *asks) {
+            return Err(RequestError::Filter { field, problem: "a watch is of one job or of a tenant's".to_owned() });
+        }
         let (tenant, partitions) = self.scope(filter.tenant, &filter.job)?;
         let topology = self.topology();
         let reserve = partitions.len() + usize::from(topology.shard_count());
@@ -327,13 +351,17 @@ impl Client {
 
     async fn command(&self, name: &str, verb: JobVerb, repeatable: bool) -> Result<CommandDone, RequestError> {
         let (tenant, partition) = self.locate(name)?;
-        let encode = |request_id| encoded(&JobCommand { request_id, partition, verb, tenant, name });
+        let expected = ExpectedJob::default();
+        let encode = |request_id| encoded(&JobCommand { request_id, partition, verb, tenant, name, expected });
         done(self.ask(partition, repeatable, encode).await?)
     }
 
     async fn start_submit(&self, job: &JobBuilder, mode: SubmitMode) -> Result<InFlight, RequestError> {
         if !job.scheduled {
             return Err(JobSpecError::Missing("schedule").into());
+        }
+        if let Some(error) = &job.wrong_label {
+            return Err(JobSpecError::Labels(error.clone()).into());
         }
         let own;
         let definition = if job.definition.tenant.is_empty() {
@@ -477,6 +505,13 @@ fn encoded<'a>(frame: &impl Frame<'a>) -> Vec<u8> {
 
 fn bounded(field: &'static str, text: &str, bytes_max: usize) -> Result<(), RequestError> {
     if text.len() <= bytes_max { Ok(()) } else { Err(RequestError::TooLong { field, bytes: text.len(), bytes_max }) }
+}
+
+fn check_selector(labels: &str) -> Result<(), RequestError> {
+    match LabelSelector::parse(labels) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(RequestError::Filter { field: "labels", problem: error.to_string() }),
+    }
 }
 
 async fn finish(request: Option<Result<InFlight, RequestError>>) -> Result<Submission, RequestError> {

@@ -85,6 +85,11 @@ impl<T> Pager<T> {
         }
     }
 
+    /// Whether a row is at hand.
+    pub(super) fn has_row(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
     /// The rest of the list at once.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Each test plays the node's part: what it does not send does not happen. So orders of events are chosen, not hoped for, and no
 //! test sleeps.
 
+mod bulk;
 mod client;
 mod node;
 mod session;

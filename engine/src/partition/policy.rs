@@ -31,6 +31,8 @@ pub(crate) struct Policy {
     pub heartbeat_ms: u32,
     pub non_retryable: Box<str>,
     pub rules: FiringRules,
+    /// Shared by all jobs that have the same; see [`JobSpec::labels`].
+    pub labels: Box<str>,
     /// A cron expression as it was written, if the job's name has settled an `H` in it.
     pub hashed: Option<Box<str>>,
 }
@@ -48,6 +50,7 @@ impl Policy {
             heartbeat_ms: spec.heartbeat_ms,
             non_retryable: spec.non_retryable.into(),
             rules: spec.rules,
+            labels: spec.labels.into(),
             hashed: hashed_expression(spec),
         }
     }

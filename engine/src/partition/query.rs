@@ -10,7 +10,7 @@ use tickwheel_wire::{
     FireSequence, JobId, TenantId, Timestamp,
     event::AttemptOutcome,
     frame::request::{ExecutionState, ExecutionView, JobView},
-    job::{JobSpec, ScheduleSpec},
+    job::{JobSpec, JobState, JobStates, ScheduleSpec},
 };
 
 impl Partition {
@@ -41,6 +41,7 @@ impl Partition {
             non_retryable: &policy.non_retryable,
             rules: policy.rules,
             paused: record.is(Flag::PAUSED),
+            labels: &policy.labels,
         }
     }
 
@@ -68,6 +69,21 @@ impl Partition {
             last_finished_at: self.last_finished(slot, record),
             spec,
         }
+    }
+
+    /// How the job with this record stands, as lists pick it.
+    pub(crate) fn states_of(&self, record: &JobRecord) -> JobStates {
+        use ExecutionState::{Failed, TimedOut, TooLate, WorkerLost};
+        let (paused, running) = (record.is(Flag::PAUSED), record.execution != NONE);
+        let comes = !record.next_fire().is_never() || record.is(Flag::ASKED_FOR);
+        let active = !paused && (running || comes);
+        let failing = matches!(record.last_state(), Failed | TimedOut | WorkerLost | TooLate);
+        JobStates::NONE
+            .with_if(paused, JobState::Paused)
+            .with_if(active, JobState::Active)
+            .with_if(running, JobState::Running)
+            .with_if(failing, JobState::Failing)
+            .with_if(!paused && !active, JobState::Finished)
     }
 
     fn last_state(&self, record: &JobRecord) -> ExecutionState {

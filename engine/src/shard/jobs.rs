@@ -13,8 +13,8 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameType,
         request::{
-            BackfillJob, BackfillTaken, CancelExecution, Done, JobCommand, JobVerb, RedriveExecution, SubmitJob,
-            Submitted,
+            BackfillJob, BackfillTaken, CancelExecution, Done, ExpectedJob, JobCommand, JobVerb, RedriveExecution,
+            SubmitJob, Submitted,
         },
         session::RefusalCode,
         work::CancelReason,
@@ -39,7 +39,7 @@ impl Denial {
         Self { code, detail: 0, field: "", message: message.into() }
     }
 
-    fn of_field(code: RefusalCode, field: &'static str, detail: usize, message: impl Into<String>) -> Self {
+    pub fn of_field(code: RefusalCode, field: &'static str, detail: usize, message: impl Into<String>) -> Self {
         Self { code, detail: u64::try_from(detail).unwrap_or(u64::MAX), field, message: message.into() }
     }
 
@@ -153,7 +153,9 @@ impl Shard {
         let tenant = self.tenant(origin, request.tenant)?;
         let id = self.partition_of_name(request.partition, request.tenant, request.name)?;
         let slot = self.slot(id, tenant, request.name)?;
-        let job = self.owned(id).partition.job_id(slot);
+        let partition = &self.owned(id).partition;
+        let job = partition.job_id(slot);
+        check_expected(&request.expected, job, partition.revision(slot).into())?;
         match request.verb {
             JobVerb::Delete => {
                 self.delete(id, slot, effects);
@@ -363,6 +365,16 @@ fn key_hash(spec: &JobSpec<'_>, key: &[u8]) -> u128 {
     if key.is_empty() { 0 } else { xxh3_128_with_seed(key, name_hash(spec.tenant, spec.name)).max(1) }
 }
 
+fn check_expected(expected: &ExpectedJob, job: JobId, revision: u64) -> Result<(), Denial> {
+    let message = match expected.revision {
+        0 => return Ok(()),
+        _ if expected.job != job => format!("the job of this name is another one, {job}, with revision {revision}"),
+        wanted if wanted != revision => format!("the job has revision {revision}"),
+        _ => return Ok(()),
+    };
+    Err(Denial { detail: revision, ..Denial::new(RefusalCode::RevisionConflict, message) })
+}
+
 pub(super) fn unknown_job() -> Denial {
     Denial::new(RefusalCode::UnknownJob, "there is no such job")
 }
@@ -382,6 +394,7 @@ fn invalid_spec(error: &JobSpecError) -> Denial {
         JobSpecError::Range { field, max, .. } => {
             Denial { detail: *max, ..Denial::of_field(RefusalCode::InvalidField, field, 0, message) }
         }
+        JobSpecError::Labels(cause) => Denial::of_field(RefusalCode::InvalidField, "labels", cause.limit(), message),
         _ => Denial { field: "spec", ..Denial::new(RefusalCode::Malformed, message) },
     }
 }

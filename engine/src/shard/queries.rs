@@ -1,45 +1,68 @@
 //! Requests that only look: one job, one execution, pages of both.
 //!
-//! A page looks at a bounded number of entries and holds a bounded number of bytes, so it may be short, or empty, before the last:
-//! only the cursor tells the end. A job that appears or goes between two pages may be missed or met twice; one that stays
-//! is met once.
+//! A page looks at a bounded number of entries, labels counting for several, and holds a bounded number of bytes, so it may
+//! be short, or empty, before the last: only the cursor tells the end. A job that appears or goes between two pages may be missed
+//! or met twice; one that stays is met once.
 
 use super::{
     Effects, Origin, Refusal, Shard,
     jobs::{Denial, unknown_job},
 };
-use crate::partition::{Partition, recent::Attempt};
+use crate::partition::{Partition, recent::Attempt, record::JobRecord};
 use tickwheel_wire::{
     DecodeError, TenantId,
     frame::{
         Frame, FrameType,
         request::{
-            ExecutionById, ExecutionView, JobByName, ListDeadLetters, ListExecutions, ListJobs, PageEnd, Unwatch, Watch,
+            ExecutionById, ExecutionSelection, ExecutionView, JobByName, JobSelection, ListDeadLetters, ListExecutions,
+            ListJobs, PageEnd, Unwatch, Watch,
         },
         session::RefusalCode,
     },
+    job::{JobStates, LabelSelector},
     limits::PAGE_ENTRIES_MAX,
 };
 
 /// Entries that a page looks at.
 const LOOKS_PER_PAGE: u64 = 8_192;
+/// Looks in the time of which the labels of one policy are found and compared, however short; they lie elsewhere in memory.
+const LOOKS_PER_LABELS: u64 = 15;
+/// Bytes of labels that are compared in the time of one look.
+const LABEL_BYTES_PER_LOOK: u64 = 64;
+/// Policies whose labels a page remembers to have compared.
+const POLICIES_REMEMBERED: usize = 64;
 /// Bytes after which a page ends.
 const PAGE_BYTES: usize = 512 << 10;
 /// In the cursor of a list of executions: the part that was reached is that of attempts which ended.
 const CURSOR_ENDED: u64 = 1 << 63;
 
-/// Which jobs or executions a list is about.
+/// Which jobs a list is about, itself or by their executions.
 struct Filter<'a> {
     tenant: Option<TenantId>,
     prefix: &'a str,
+    /// Empty: any name.
     exact: &'a str,
+    labels: LabelSelector<'a>,
+    states: JobStates,
 }
 
 impl Filter<'_> {
-    fn admits(&self, tenant: TenantId, name: &str) -> bool {
-        self.tenant.is_none_or(|wanted| wanted == tenant)
-            && name.starts_with(self.prefix)
-            && (self.exact.is_empty() || name == self.exact)
+    /// Whether a job that exists is one of them.
+    fn admits(&self, partition: &Partition, record: &JobRecord, page: &mut Page) -> bool {
+        let policy = partition.policy(record);
+        self.tenant.is_none_or(|wanted| wanted == policy.tenant)
+            && self.states.admits(partition.states_of(record))
+            // Names lie elsewhere in memory; they are not asked for when any will do.
+            && (self.is_of_any_name() || self.admits_name(partition.entry(record).name))
+            && (self.labels.is_empty() || page.admits_labels(&self.labels, record.policy, &policy.labels))
+    }
+
+    const fn is_of_any_name(&self) -> bool {
+        self.prefix.is_empty() && self.exact.is_empty()
+    }
+
+    fn admits_name(&self, name: &str) -> bool {
+        name.starts_with(self.prefix) && (self.exact.is_empty() || name == self.exact)
     }
 }
 
@@ -111,18 +134,18 @@ impl Shard {
     fn list_jobs(&mut self, origin: &Origin<'_>, request: &ListJobs<'_>, effects: &mut Effects) -> Result<(), Denial> {
         let id = self.partition_here(request.partition)?;
         let tenant = self.visible_tenant(origin, request.tenant)?;
-        let filter = Filter { tenant, prefix: request.prefix, exact: "" };
+        let JobSelection { labels, states } = request.selection;
+        let filter = Filter { tenant, prefix: request.prefix, exact: "", labels: selector(labels)?, states };
         let mut spec = std::mem::take(&mut self.scratch);
         let mut page = Page::new(request.limit, effects);
         let partition = &self.owned(id).partition;
         let slot_count = u64::from(partition.slot_count());
         let mut cursor = request.cursor;
-        let looks_end = cursor.saturating_add(LOOKS_PER_PAGE);
-        while cursor < slot_count.min(looks_end) && page.has_room(effects) {
+        while cursor < slot_count && page.may_look(effects) {
             let slot = u32::try_from(cursor).expect("below the number of slots");
             cursor += 1;
             let Some(record) = partition.job(slot) else { continue };
-            if filter.admits(partition.tenant_of(slot), partition.entry(record).name) {
+            if filter.admits(partition, record, &mut page) {
                 origin.reply(effects, &partition.job_view(slot, request.request_id, &mut spec));
                 page.count += 1;
             }
@@ -141,13 +164,13 @@ impl Shard {
     ) -> Result<(), Denial> {
         let id = self.partition_here(request.partition)?;
         let tenant = self.visible_tenant(origin, request.tenant)?;
-        let filter = Filter { tenant, prefix: "", exact: request.name };
+        let ExecutionSelection { prefix, labels, in_flight } = request.selection;
+        let (labels, states) = (selector(labels)?, JobStates::NONE);
+        let filter = Filter { tenant, prefix, exact: request.name, labels, states };
         let partition = &self.owned(id).partition;
         let mut page = Page::new(request.limit, effects);
-        let mut looks = LOOKS_PER_PAGE;
         let mut cursor = request.cursor;
-        while cursor & CURSOR_ENDED == 0 && looks > 0 && page.has_room(effects) {
-            looks -= 1;
+        while cursor & CURSOR_ENDED == 0 && page.may_look(effects) {
             let Ok(place) = usize::try_from(cursor) else { break };
             if place >= partition.executions().place_count() {
                 cursor = CURSOR_ENDED;
@@ -158,7 +181,9 @@ impl Shard {
             let view = in_flight.and_then(|execution| partition.view_in_flight(execution.slot, request.request_id));
             page.add(origin, view, &filter, partition, effects);
         }
-        if cursor & CURSOR_ENDED != 0 {
+        if cursor & CURSOR_ENDED != 0 && in_flight {
+            cursor = PageEnd::LAST;
+        } else if cursor & CURSOR_ENDED != 0 {
             cursor = self.list_ended(origin, request, cursor, &filter, &mut page, effects);
         }
         origin.reply(effects, &PageEnd { request_id: request.request_id, cursor });
@@ -178,7 +203,7 @@ impl Shard {
         let partition = &self.owned(request.partition).partition;
         let first = usize::try_from(cursor & !CURSOR_ENDED).unwrap_or(usize::MAX);
         for (place, attempt) in partition.recent().iter().rev().enumerate().skip(first) {
-            if !page.has_room(effects) {
+            if !page.may_look(effects) {
                 return CURSOR_ENDED | place as u64;
             }
             if is_final(&attempt) {
@@ -198,13 +223,14 @@ impl Shard {
     ) -> Result<(), Denial> {
         let id = self.partition_here(request.partition)?;
         let tenant = self.visible_tenant(origin, request.tenant)?;
-        let filter = Filter { tenant, prefix: request.prefix, exact: "" };
+        let (labels, states) = (LabelSelector::default(), JobStates::NONE);
+        let filter = Filter { tenant, prefix: request.prefix, exact: "", labels, states };
         let partition = &self.owned(id).partition;
         let mut page = Page::new(request.limit, effects);
         let first = usize::try_from(request.cursor).unwrap_or(usize::MAX);
         let mut cursor = PageEnd::LAST;
         for (place, letter) in partition.dead_letters().iter().rev().enumerate().skip(first) {
-            if !page.has_room(effects) {
+            if !page.may_look(effects) {
                 cursor = place as u64;
                 break;
             }
@@ -250,20 +276,49 @@ const fn is_final(attempt: &Attempt<'_>) -> bool {
     attempt.retry_at == 0
 }
 
+fn selector(labels: &str) -> Result<LabelSelector<'_>, Denial> {
+    LabelSelector::parse(labels).map_err(|error| {
+        let message = format!("`labels`: {error}");
+        Denial::of_field(RefusalCode::InvalidField, "labels", error.limit(), message)
+    })
+}
+
 /// A page being filled.
 struct Page {
+    /// How many more entries it looks at.
+    looks: u64,
     count: u16,
     limit: u16,
     bytes_end: usize,
+    /// Policies, by the low bits of their places, and whether their labels were admitted.
+    policies: [Option<(u32, bool)>; POLICIES_REMEMBERED],
 }
 
 impl Page {
     fn new(limit: u16, effects: &Effects) -> Self {
-        Self { count: 0, limit: limit.clamp(1, PAGE_ENTRIES_MAX), bytes_end: effects.output_bytes() + PAGE_BYTES }
+        let (limit, bytes_end) = (limit.clamp(1, PAGE_ENTRIES_MAX), effects.output_bytes() + PAGE_BYTES);
+        Self { looks: LOOKS_PER_PAGE, count: 0, limit, bytes_end, policies: [None; POLICIES_REMEMBERED] }
     }
 
-    fn has_room(&self, effects: &Effects) -> bool {
-        self.count < self.limit && effects.output_bytes() < self.bytes_end
+    /// Whether another entry may be looked at, which counts.
+    fn may_look(&mut self, effects: &Effects) -> bool {
+        let may = self.looks > 0 && self.count < self.limit && effects.output_bytes() < self.bytes_end;
+        self.looks = self.looks.saturating_sub(1);
+        may
+    }
+
+    /// Whether the labels of a policy are admitted. Many jobs share them, so that most are compared once.
+    fn admits_labels(&mut self, selector: &LabelSelector<'_>, policy: u32, labels: &str) -> bool {
+        let remembered = &mut self.policies[policy as usize % POLICIES_REMEMBERED];
+        match *remembered {
+            Some((known, admitted)) if known == policy => admitted,
+            _ => {
+                self.looks = self.looks.saturating_sub(LOOKS_PER_LABELS + labels.len() as u64 / LABEL_BYTES_PER_LOOK);
+                let admitted = selector.admits(labels);
+                *remembered = Some((policy, admitted));
+                admitted
+            }
+        }
     }
 
     fn add(
@@ -275,15 +330,11 @@ impl Page {
         effects: &mut Effects,
     ) {
         let Some(view) = view else { return };
-        // Of a job that is gone only the names are left, so its tenant is compared by the caller's right to see all.
-        let tenant = partition.slot_of(view.job).map(|slot| partition.tenant_of(slot));
-        let admitted = match tenant {
-            Some(tenant) => filter.admits(tenant, view.name),
-            None => {
-                filter.tenant.is_none()
-                    && view.name.starts_with(filter.prefix)
-                    && (filter.exact.is_empty() || view.name == filter.exact)
-            }
+        let record = partition.slot_of(view.job).and_then(|slot| partition.job(slot));
+        let admitted = match record {
+            Some(record) => filter.admits(partition, record, self),
+            // Of a job that is gone only the names are left, so its tenant is compared by the caller's right to see all.
+            None => filter.tenant.is_none() && filter.labels.is_empty() && filter.admits_name(view.name),
         };
         if admitted {
             origin.reply(effects, &view);

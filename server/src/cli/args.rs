@@ -132,18 +132,18 @@ pub(super) enum JobCommand {
     List(JobListArguments),
     /// Show one job
     Get(JobGetArguments),
-    /// Stop a job's firing
-    Pause(JobNameArguments),
-    /// Let a paused job fire again, from its next time on
-    Resume(JobNameArguments),
-    /// Fire a job now, besides its schedule
-    Trigger(JobNameArguments),
+    /// Stop the firing of a job, or of many
+    Pause(JobChangeArguments),
+    /// Let a paused job, or many, fire again, from the next time on
+    Resume(JobChangeArguments),
+    /// Fire a job, or many, now, besides the schedule
+    Trigger(JobChangeArguments),
     /// Execute firings of the past, one after another
     Backfill(BackfillArguments),
-    /// Drop what a job has to make up for: firings of the past, and dead letters that were redriven
-    ClearBacklog(JobNameArguments),
-    /// Forget a job, and cancel what runs of it
-    Delete(JobNameArguments),
+    /// Drop what a job, or many, have to make up for: firings of the past, and dead letters that were redriven
+    ClearBacklog(JobChangeArguments),
+    /// Forget a job, or many, and cancel what runs of them
+    Delete(JobDeleteArguments),
 }
 
 #[derive(Debug, Args)]
@@ -171,11 +171,38 @@ pub(super) enum ExportFormat {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StateArgument {
+    /// It is paused
+    Paused,
+    /// It is not paused, and an execution of it is in flight or will come
+    Active,
+    /// An execution of it is in flight
+    Running,
+    /// The newest of its executions that ended has failed for good or came too late
+    Failing,
+    /// It is not paused, nothing of it is in flight, and it fires no more
+    Finished,
+}
+
+/// Which jobs a command is about: those that meet all of it.
+#[derive(Debug, Args)]
+pub(super) struct JobFilterArguments {
+    /// Only names that begin so
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+    /// Only jobs whose labels meet this, such as `team=ops,env!=prod,critical,!legacy`; may be given several times
+    #[arg(long, value_name = "SELECTOR", value_parser = super::filter::selector)]
+    pub label: Vec<String>,
+    /// Only jobs in this state; may be given several times: in any of them
+    #[arg(long, value_name = "STATE", value_enum)]
+    pub state: Vec<StateArgument>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ExportArguments {
-    /// Only names that begin so
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub prefix: String,
+    #[command(flatten)]
+    pub filter: JobFilterArguments,
     #[command(flatten)]
     pub connection: ConnectionArguments,
     /// Form of the answer
@@ -208,9 +235,8 @@ pub(super) struct ImportArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct JobListArguments {
-    /// Only names that begin so
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub prefix: String,
+    #[command(flatten)]
+    pub filter: JobFilterArguments,
     /// Most jobs to show
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub limit: u32,
@@ -228,6 +254,49 @@ pub(super) struct JobGetArguments {
     pub connection: ConnectionArguments,
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+/// The arguments that pick many jobs instead of one.
+const JOB_FILTERS: [&str; 4] = ["all", "prefix", "label", "state"];
+/// The arguments that pick many executions instead of one.
+const EXECUTION_FILTERS: [&str; 4] = ["all", "job", "prefix", "label"];
+
+/// How many are changed at once.
+#[derive(Debug, Args)]
+pub(super) struct BulkArguments {
+    /// All of the tenant
+    #[arg(long)]
+    pub all: bool,
+    /// Of many: say what would be done, and change nothing
+    #[arg(long, conflicts_with = "one")]
+    pub dry_run: bool,
+    /// Of many: tell how far it is, also where the standard error is no terminal
+    #[arg(long, conflicts_with = "one")]
+    pub progress: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JobChangeArguments {
+    /// Name of the job; many are picked by --all, --prefix, --label and --state
+    #[arg(id = "one", value_name = "NAME", required_unless_present_any = JOB_FILTERS, conflicts_with_all = JOB_FILTERS)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub filter: JobFilterArguments,
+    #[command(flatten)]
+    pub bulk: BulkArguments,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JobDeleteArguments {
+    #[command(flatten)]
+    pub change: JobChangeArguments,
+    /// Of many: do not ask whether they are to be deleted
+    #[arg(long, conflicts_with = "one")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -249,21 +318,13 @@ pub(super) struct BackfillArguments {
     pub output: OutputArguments,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct JobNameArguments {
-    /// Name of the job
-    pub name: String,
-    #[command(flatten)]
-    pub connection: ConnectionArguments,
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum ExecutionCommand {
     /// List executions, the newest first: those in flight, and the finished ones that the server remembers
     List(ExecutionListArguments),
     /// Show one execution with its output
     Get(ExecutionGetArguments),
-    /// Cancel an execution in flight
+    /// Cancel an execution in flight, or many
     Cancel(ExecutionCancelArguments),
     /// List dead letters, the newest first: executions whose last attempt failed
     DeadLetters(DeadLettersArguments),
@@ -273,11 +334,27 @@ pub(super) enum ExecutionCommand {
     Watch(ExecutionWatchArguments),
 }
 
+/// Which executions a command is about: those that meet all of it.
+#[derive(Debug, Args)]
+pub(super) struct ExecutionFilterArguments {
+    /// Only executions of this job
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// Only executions of jobs whose names begin so
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+    /// Only executions of jobs whose labels meet this, such as `team=ops,env!=prod,critical,!legacy`; may be given several times
+    #[arg(long, value_name = "SELECTOR", value_parser = super::filter::selector)]
+    pub label: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ExecutionListArguments {
-    /// Only executions of this job
-    #[arg(long, value_name = "NAME", default_value = "")]
-    pub job: String,
+    #[command(flatten)]
+    pub filter: ExecutionFilterArguments,
+    /// Only executions in flight
+    #[arg(long)]
+    pub in_flight: bool,
     /// Most executions to show
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
@@ -333,10 +410,23 @@ pub(super) struct ExecutionGetArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ExecutionCancelArguments {
-    /// Id of the execution, as `execution list` shows it: PARTITION.SLOT.GENERATION/SEQUENCE
-    pub id: String,
+    /// Id of the execution, as `execution list` shows it: PARTITION.SLOT.GENERATION/SEQUENCE; many are picked by --all, --job,
+    /// --prefix and --label
+    #[arg(
+        id = "one",
+        value_name = "ID",
+        required_unless_present_any = EXECUTION_FILTERS,
+        conflicts_with_all = EXECUTION_FILTERS,
+    )]
+    pub id: Option<String>,
+    #[command(flatten)]
+    pub filter: ExecutionFilterArguments,
+    #[command(flatten)]
+    pub bulk: BulkArguments,
     #[command(flatten)]
     pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! What jobs have to make up for: dead letters that are tried again, firings of the past that are executed after all.
 
 use super::{
-    args::{BackfillArguments, DeadLettersArguments, JobNameArguments, OutputFormat, RedriveArguments},
+    args::{BackfillArguments, DeadLettersArguments, OutputFormat, RedriveArguments},
     connection::{present, with_client},
     error::CliError,
     execution, output, times,
@@ -25,7 +25,7 @@ pub(super) fn dead_letters(arguments: &DeadLettersArguments) -> Result<(), CliEr
 }
 
 fn filter(tenant: Option<&str>, prefix: &str) -> JobFilter {
-    JobFilter { tenant: tenant.unwrap_or_default().to_owned(), prefix: prefix.to_owned() }
+    JobFilter { tenant: tenant.unwrap_or_default().to_owned(), prefix: prefix.to_owned(), ..JobFilter::default() }
 }
 
 async fn collect(client: &Client, filter: JobFilter) -> Result<Vec<Execution>, CliError> {
@@ -133,10 +133,4 @@ pub(super) fn backfill(arguments: &BackfillArguments) -> Result<(), CliError> {
     output::write(&format!(
         "{count} firings of {name} {done} executed; `tickwheel execution list --job {name}` shows how it goes\n"
     ))
-}
-
-pub(super) fn clear(arguments: &JobNameArguments) -> Result<(), CliError> {
-    let name = &arguments.name;
-    with_client(&arguments.connection, async |client| Ok(client.clear_backlog(name).await?))?;
-    output::write(&format!("{} has nothing to make up for any more\n", output::printable(name)))
 }

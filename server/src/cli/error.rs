@@ -66,6 +66,9 @@ impl From<Fatal> for CliError {
 
 impl From<RequestError> for CliError {
     fn from(error: RequestError) -> Self {
+        if let RequestError::Filter { .. } = error {
+            return Self::Usage(error.to_string());
+        }
         let remedy = match error.refusal_code() {
             Some(RefusalCode::UnknownJob) => "`tickwheel job list` shows the jobs",
             Some(RefusalCode::UnknownTenant) => "tenants stand in the server's configuration, as [[tenant]]",

@@ -5,11 +5,11 @@ use super::{
         ExecutionCancelArguments, ExecutionCommand, ExecutionGetArguments, ExecutionListArguments,
         ExecutionWatchArguments, OutputFormat,
     },
-    backlog,
+    backlog, bulk,
     connection::{present, with_client},
     error::CliError,
     output, times,
-    views::ExecutionRow,
+    views::{ChangedRow, ExecutionRow},
 };
 use std::cmp::Reverse;
 use tickwheel_client::{
@@ -50,7 +50,7 @@ pub(super) fn parse_id(text: &str) -> Result<ExecutionId, CliError> {
 }
 
 fn list(arguments: &ExecutionListArguments) -> Result<(), CliError> {
-    let filter = filter(arguments.connection.tenant.as_deref(), &arguments.job);
+    let filter = arguments.filter.resolve(arguments.connection.tenant.as_deref(), arguments.in_flight);
     let limit = arguments.limit as usize;
     let executions = with_client(&arguments.connection, async |client| {
         let (mut pager, mut newest) = (client.executions(filter)?, Vec::new());
@@ -75,10 +75,6 @@ pub(super) fn show(executions: &[Execution], format: OutputFormat) -> Result<(),
             output::table(header, executions.iter().map(columns))
         }
     }
-}
-
-fn filter(tenant: Option<&str>, job: &str) -> ExecutionFilter {
-    ExecutionFilter { tenant: tenant.unwrap_or_default().to_owned(), job: job.to_owned() }
 }
 
 pub(super) fn keep_newest(executions: &mut Vec<Execution>, limit: usize) {
@@ -158,13 +154,35 @@ pub(super) fn unknown(error: RequestError, id: ExecutionId) -> CliError {
 }
 
 fn cancel(arguments: &ExecutionCancelArguments) -> Result<(), CliError> {
-    let id = parse_id(&arguments.id)?;
-    with_client(&arguments.connection, async |client| client.cancel(id).await.map_err(|error| unknown(error, id)))?;
+    let Some(id) = &arguments.id else { return bulk::executions(arguments) };
+    let id = parse_id(id)?;
+    let is_told = arguments.output.output == OutputFormat::Json;
+    let execution = with_client(&arguments.connection, async |client| {
+        let unknown = |error| unknown(error, id);
+        let execution = if is_told { Some(client.execution(id).await.map_err(unknown)?) } else { None };
+        client.cancel(id).await.map_err(unknown)?;
+        Ok(execution)
+    })?;
+    if let Some(execution) = execution {
+        return output::json(&[ChangedRow {
+            tenant: execution.tenant,
+            name: execution.job_name,
+            job_id: id.job.to_string(),
+            execution_id: Some(id.to_string()),
+            action: bulk::CANCELLED,
+            dry_run: false,
+            revision: None,
+            next_fire_at: None,
+            next_fire_at_us: None,
+            reason: None,
+        }]);
+    }
     output::write(&format!("{id} is to be cancelled; `tickwheel execution get {id}` shows what became of it\n"))
 }
 
 fn watch(arguments: &ExecutionWatchArguments) -> Result<(), CliError> {
-    let filter = filter(arguments.connection.tenant.as_deref(), &arguments.job);
+    let tenant = arguments.connection.tenant.clone().unwrap_or_default();
+    let filter = ExecutionFilter { tenant, job: arguments.job.clone(), ..ExecutionFilter::default() };
     let format = arguments.output.output;
     with_client(&arguments.connection, async |client| {
         let mut watch = client.watch(filter).await?;

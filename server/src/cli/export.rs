@@ -14,14 +14,13 @@ use crate::{
     config::TENANT_DEFAULT,
     jobs_file::{FileJob, write::Keys},
 };
-use tickwheel_client::{Job, JobFilter, Schedule};
+use tickwheel_client::{Job, Schedule};
 
 /// Stands above a job that its file cannot say everything about.
 const FIRED: &str = "# It has fired. Where there is no such job, applying this fires it at once.\n";
 
 pub(super) fn run(arguments: &ExportArguments) -> Result<(), CliError> {
-    let tenant = arguments.connection.tenant.clone().unwrap_or_default();
-    let filter = JobFilter { tenant, prefix: arguments.prefix.clone() };
+    let filter = arguments.filter.resolve(arguments.connection.tenant.as_deref());
     let (mut jobs, mut complete) = with_client(&arguments.connection, async |client| {
         let (mut pager, mut jobs, mut complete) = (client.list(filter)?, Vec::new(), true);
         while let Some(row) = pager.next().await {

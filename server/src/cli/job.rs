@@ -1,25 +1,18 @@
-//! `tickwheel job`: commands on jobs. Applying files is in `apply`, writing them in `export`, importing crontabs in `import`.
+//! `tickwheel job`: commands on jobs. Applying files is in `apply`, writing them in `export`, importing crontabs in `import`, changing
+//! many in `bulk`.
 
 use super::{
     apply,
-    args::{JobCommand, JobGetArguments, JobListArguments, JobNameArguments, OutputFormat},
-    backlog,
+    args::{JobChangeArguments, JobCommand, JobGetArguments, JobListArguments, OutputFormat},
+    backlog, bulk,
     connection::{present, with_client},
     error::CliError,
     export, import, output, times,
-    views::JobRow,
+    views::{ChangedRow, JobRow},
 };
 use std::time::Duration;
-use tickwheel_client::{FiringRules, Job, JobDefinition, JobFilter, Schedule};
-
-/// What the four commands on one job do.
-#[derive(Clone, Copy)]
-enum Verb {
-    Pause,
-    Resume,
-    Trigger,
-    Delete,
-}
+use tickwheel_client::{ExecutionState, FiringRules, Job, JobDefinition, Schedule, Timestamp};
+use tickwheel_wire::frame::request::JobVerb;
 
 pub(super) fn run(command: &JobCommand) -> Result<(), CliError> {
     match command {
@@ -28,18 +21,17 @@ pub(super) fn run(command: &JobCommand) -> Result<(), CliError> {
         JobCommand::Import(arguments) => import::run(arguments),
         JobCommand::List(arguments) => list(arguments),
         JobCommand::Get(arguments) => get(arguments),
-        JobCommand::Pause(arguments) => change(arguments, Verb::Pause),
-        JobCommand::Resume(arguments) => change(arguments, Verb::Resume),
-        JobCommand::Trigger(arguments) => change(arguments, Verb::Trigger),
+        JobCommand::Pause(arguments) => change(arguments, JobVerb::Pause, false),
+        JobCommand::Resume(arguments) => change(arguments, JobVerb::Resume, false),
+        JobCommand::Trigger(arguments) => change(arguments, JobVerb::Trigger, false),
         JobCommand::Backfill(arguments) => backlog::backfill(arguments),
-        JobCommand::ClearBacklog(arguments) => backlog::clear(arguments),
-        JobCommand::Delete(arguments) => change(arguments, Verb::Delete),
+        JobCommand::ClearBacklog(arguments) => change(arguments, JobVerb::ClearBacklog, false),
+        JobCommand::Delete(arguments) => change(&arguments.change, JobVerb::Delete, arguments.yes),
     }
 }
 
 fn list(arguments: &JobListArguments) -> Result<(), CliError> {
-    let filter =
-        JobFilter { tenant: arguments.connection.tenant.clone().unwrap_or_default(), prefix: arguments.prefix.clone() };
+    let filter = arguments.filter.resolve(arguments.connection.tenant.as_deref());
     let limit = arguments.limit as usize;
     let mut jobs = with_client(&arguments.connection, async |client| {
         let (mut pager, mut jobs) = (client.list(filter)?, Vec::new());
@@ -52,7 +44,7 @@ fn list(arguments: &JobListArguments) -> Result<(), CliError> {
     })?;
     if jobs.len() > limit {
         jobs.truncate(limit);
-        eprintln!("only the first {limit} jobs are shown; raise --limit, or narrow with --prefix");
+        eprintln!("only the first {limit} jobs are shown; raise --limit, or narrow with --prefix, --label or --state");
     }
     jobs.sort_by(|a, b| (&a.definition.tenant, &a.definition.name).cmp(&(&b.definition.tenant, &b.definition.name)));
     match arguments.output.output {
@@ -79,10 +71,11 @@ fn columns(job: &Job) -> [String; 8] {
 }
 
 fn state(job: &Job) -> &'static str {
+    let in_flight = matches!(job.last_state, ExecutionState::Running | ExecutionState::Retrying);
     match (job.paused, job.next_fire) {
         (true, _) => "paused",
-        (false, Some(_)) => "active",
-        (false, None) => "finished",
+        (false, None) if !in_flight => "finished",
+        (false, _) => "active",
     }
 }
 
@@ -153,26 +146,44 @@ fn special(definition: &JobDefinition) -> Vec<(&'static str, String)> {
         ("dst gap", rules.dst_gap.to_string(), rules.dst_gap != plain.dst_gap),
         ("dst overlap", rules.dst_overlap.to_string(), rules.dst_overlap != plain.dst_overlap),
         ("non-retryable", definition.non_retryable.clone(), !definition.non_retryable.is_empty()),
+        ("labels", definition.labels.replace(',', ", "), !definition.labels.is_empty()),
     ];
     all.into_iter().filter(|(.., is_special)| *is_special).map(|(name, value, _)| (name, value)).collect()
 }
 
-fn change(arguments: &JobNameArguments, verb: Verb) -> Result<(), CliError> {
-    let name = &arguments.name;
-    let done = with_client(&arguments.connection, async |client| {
-        Ok(match verb {
-            Verb::Pause => client.pause(name).await?,
-            Verb::Resume => client.resume(name).await?,
-            Verb::Trigger => client.trigger(name).await?,
-            Verb::Delete => client.delete(name).await?,
-        })
+fn change(arguments: &JobChangeArguments, verb: JobVerb, yes: bool) -> Result<(), CliError> {
+    let Some(name) = &arguments.name else { return bulk::jobs(arguments, verb, yes) };
+    let (tenant, done) = with_client(&arguments.connection, async |client| {
+        let done = match verb {
+            JobVerb::Pause => client.pause(name).await?,
+            JobVerb::Resume => client.resume(name).await?,
+            JobVerb::Trigger => client.trigger(name).await?,
+            JobVerb::Delete => client.delete(name).await?,
+            JobVerb::ClearBacklog => client.clear_backlog(name).await?,
+        };
+        Ok((client.tenant().to_owned(), done))
     })?;
+    if arguments.output.output == OutputFormat::Json {
+        return output::json(&[ChangedRow {
+            tenant,
+            name: name.clone(),
+            job_id: done.job.to_string(),
+            execution_id: None,
+            action: bulk::done(verb),
+            dry_run: false,
+            revision: None,
+            next_fire_at: done.next_fire.and_then(times::rfc3339),
+            next_fire_at_us: done.next_fire.map(Timestamp::as_micros),
+            reason: None,
+        }]);
+    }
     let next = times::column(done.next_fire);
     let text = match verb {
-        Verb::Pause => format!("{name} is paused"),
-        Verb::Resume => format!("{name} fires again, next at {next}"),
-        Verb::Trigger => format!("{name} was triggered; `tickwheel execution list --job {name}` shows how it goes"),
-        Verb::Delete => format!("{name} is deleted"),
+        JobVerb::Pause => format!("{name} is paused"),
+        JobVerb::Resume => format!("{name} fires again, next at {next}"),
+        JobVerb::Trigger => format!("{name} was triggered; `tickwheel execution list --job {name}` shows how it goes"),
+        JobVerb::Delete => format!("{name} is deleted"),
+        JobVerb::ClearBacklog => format!("{name} has nothing to make up for any more"),
     };
     output::write(&format!("{}\n", output::printable(&text)))
 }

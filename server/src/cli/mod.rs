@@ -7,12 +7,14 @@
 mod apply;
 mod args;
 mod backlog;
+mod bulk;
 mod certs;
 mod connection;
 mod cron;
 mod error;
 mod execution;
 mod export;
+mod filter;
 mod import;
 mod job;
 mod logging;

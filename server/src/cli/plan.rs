@@ -132,7 +132,7 @@ async fn superfluous(client: &Client, jobs: &[FileJob]) -> Result<Vec<Job>, Requ
     }
     let mut superfluous = Vec::new();
     for (tenant, names) in wanted {
-        let mut pager = client.list(JobFilter { tenant: tenant.to_owned(), prefix: String::new() })?;
+        let mut pager = client.list(JobFilter { tenant: tenant.to_owned(), ..JobFilter::default() })?;
         while let Some(row) = pager.next().await {
             let listed = present(row)?;
             superfluous.extend(listed.filter(|job| !names.contains(&*job.definition.name)));

@@ -10,6 +10,7 @@
 //! | `job apply` | array of [`AppliedRow`] |
 //! | `job export` | array of the keys of each job, as the jobs file has them; no others |
 //! | `job import` | [`ImportAnswer`] |
+//! | `job pause`, `resume`, `trigger`, `delete`, `execution cancel` | array of [`ChangedRow`] |
 //! | `execution list` | array of [`ExecutionRow`] |
 //! | `execution get` | [`ExecutionRow`] |
 //! | `execution watch` | [`ExecutionRow`], one line each |
@@ -19,6 +20,7 @@
 use super::times::rfc3339;
 use crate::jobs_file::write::Keys;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use tickwheel_client::{Execution, FiringRules, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
 use tickwheel_engine::schedule::{ClockChange, ClockChangeEffect, Fires, ZonedTime};
 
@@ -39,6 +41,7 @@ pub(super) struct JobRow {
     heartbeat_ms: Option<u64>,
     #[serde(flatten)]
     rules: RulesRow,
+    labels: BTreeMap<String, String>,
     paused: bool,
     revision: u64,
     created_at: Option<String>,
@@ -188,6 +191,27 @@ pub(super) struct AppliedRow {
     pub next_fire_at: Option<String>,
     pub next_fire_at_us: Option<u64>,
     /// Why it was refused, or what is in conflict.
+    pub reason: Option<String>,
+}
+
+/// A job or an execution that was to be changed.
+#[derive(Debug, Serialize)]
+pub(super) struct ChangedRow {
+    pub tenant: String,
+    pub name: String,
+    pub job_id: String,
+    /// `null`: it is a job.
+    pub execution_id: Option<String>,
+    /// `paused`, `resumed`, `triggered`, `deleted`, `cancelled` (its worker is told to end it), `unchanged` (it was so already), `conflict` (it
+    /// was changed meanwhile) or `failed`.
+    pub action: &'static str,
+    /// Whether it was only asked what would be done.
+    pub dry_run: bool,
+    /// Of many jobs: that which each had to have.
+    pub revision: Option<u64>,
+    pub next_fire_at: Option<String>,
+    pub next_fire_at_us: Option<u64>,
+    /// Why it failed, or what is in conflict.
     pub reason: Option<String>,
 }
 
@@ -355,6 +379,7 @@ impl From<&Job> for JobRow {
             timeout_ms: job.definition.start_to_close.map(millis),
             heartbeat_ms: job.definition.heartbeat.map(millis),
             rules: job.definition.rules.into(),
+            labels: job.definition.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             paused: job.paused,
             revision: job.revision,
             created_at: rfc3339(job.created_at),

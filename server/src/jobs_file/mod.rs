@@ -28,6 +28,7 @@
 //! | `overlap_max` | with `buffer-all` how many at most | 100 |
 //! | `schedule_to_start` | how late an execution may begin, or `none` | `none` |
 //! | `pause_after_failures` | executions failing one after another that pause the job | never |
+//! | `labels` | table of texts by which jobs are told apart and picked | none |
 //! | `paused` | whether it is paused; absent: as it is, a new job is not | |
 //!
 //! Exactly one of `cron`, `every`, `delay`, `at` and `after` says when it fires. Invariants: an unknown key is an error; every error names file,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tickwheel_client::{FiringRules, JobBuilder, Priority, RetryPolicy, Schedule, Timestamp};
 use tickwheel_engine::schedule::{Cron, CronError, Zones};
 use tickwheel_wire::{
-    job::{DELAY_US_MAX, JobSpec},
+    job::{DELAY_US_MAX, JobSpec, JobSpecError, labels_text},
     name_hash,
 };
 
@@ -53,7 +53,11 @@ pub(super) fn resolve(section: JobSection, zones: &mut Zones) -> Result<FileJob,
     if let Some(text) = section.heartbeat {
         builder = builder.heartbeat(limit("heartbeat", &text)?);
     }
-    let definition = builder.paused(section.paused.unwrap_or(false)).definition().clone();
+    let mut definition = builder.paused(section.paused.unwrap_or(false)).definition().clone();
+    if let Some(labels) = section.labels {
+        let pairs = labels.iter().map(|(key, value)| (&**key, &**value));
+        definition.labels = labels_text(pairs).map_err(JobSpecError::from)?;
+    }
     let spec = definition.spec();
     // Without a tenant of its own the job gets the client's. How long a payload may be is the server's to say.
     let tenant = if spec.tenant.is_empty() { crate::config::TENANT_DEFAULT } else { spec.tenant };

@@ -51,6 +51,7 @@ pub(super) struct JobSection {
     pub ends_at: Option<Time>,
     pub executions_max: Option<u32>,
     pub jitter: Option<String>,
+    pub labels: Option<BTreeMap<String, String>>,
     pub paused: Option<bool>,
 }
 

@@ -261,6 +261,10 @@ fn what_means_nothing_is_refused_with_its_key() {
         ),
         ("every = \"1s\"\nretry = { non_retryable = [\"\"] }", "`retry.non_retryable`: \"\" is empty or holds a comma"),
         (
+            "every = \"1s\"\nlabels = { team = \"a,b\" }",
+            "`labels`: the value of `team` holds ','; control characters and commas are not allowed",
+        ),
+        (
             "every = \"1s\"\ndelivery = \"once\"",
             "`delivery`: \"once\" is unknown; allowed are at-least-once, at-most-once",
         ),

@@ -10,7 +10,7 @@ use super::{FileJob, base64, duration, point, resolve::ZONE_DEFAULT};
 use crate::command_worker::{CommandPayload, HANDLER};
 use std::{fmt::Write as _, time::Duration};
 use tickwheel_client::{FiringRules, Priority, RetryPolicy, Timestamp};
-use tickwheel_wire::job::{JobSpec, POOL_DEFAULT, START_TO_CLOSE_MS_DEFAULT, ScheduleSpec};
+use tickwheel_wire::job::{JobSpec, POOL_DEFAULT, START_TO_CLOSE_MS_DEFAULT, ScheduleSpec, labels};
 use toml::{Table, Value};
 
 /// Longest line that a list or a table is written in, in characters.
@@ -40,7 +40,8 @@ impl Keys {
     pub fn of(job: &FileJob) -> Result<Self, UnwritableError> {
         let spec = job.definition.spec();
         let JobSpec { tenant, name, handler, schedule, payload, pool, priority, .. } = spec;
-        let JobSpec { retry, start_to_close_ms, heartbeat_ms, non_retryable, rules, paused: _, .. } = spec;
+        let JobSpec { retry, start_to_close_ms, heartbeat_ms, non_retryable, rules, paused: _, labels: text, .. } =
+            spec;
         let mut keys = Self::default();
         keys.add("name", name);
         keys.add_if(!tenant.is_empty(), "tenant", tenant);
@@ -53,6 +54,8 @@ impl Keys {
         keys.add_if(start_to_close_ms != START_TO_CLOSE_MS_DEFAULT, "timeout", limit(start_to_close_ms));
         keys.add_if(heartbeat_ms != 0, "heartbeat", limit(heartbeat_ms));
         keys.add_rules(&rules)?;
+        let labels: Table = labels(text).map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
+        keys.add_if(!labels.is_empty(), "labels", labels);
         if let Some(paused) = job.paused {
             keys.add("paused", paused);
         }

@@ -9,7 +9,10 @@ use tickwheel_wire::{
     InstanceId, Now, PartitionCount, PartitionId, Reader, SessionId, SessionRef, ShardId, Timestamp,
     frame::{
         Frame, FrameHeader, FrameType,
-        request::{JobCommand, JobVerb, JobView, ListExecutions, ListJobs, PageEnd},
+        request::{
+            ExecutionSelection, ExpectedJob, JobCommand, JobSelection, JobVerb, JobView, ListExecutions, ListJobs,
+            PageEnd,
+        },
         work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
     job::JobSpec,
@@ -155,10 +158,12 @@ impl Node {
         self.jobs.clear();
         let (request_id, partition, limit) = (1, ID, 256);
         self.pages(|node, cursor| {
-            node.send(&ListJobs { request_id, partition, tenant: "", prefix: "", cursor, limit });
+            let selection = JobSelection::default();
+            node.send(&ListJobs { request_id, partition, tenant: "", prefix: "", cursor, limit, selection });
         });
         self.pages(|node, cursor| {
-            node.send(&ListExecutions { request_id, partition, tenant: "", name: "", cursor, limit });
+            let selection = ExecutionSelection::default();
+            node.send(&ListExecutions { request_id, partition, tenant: "", name: "", cursor, limit, selection });
         });
     }
 
@@ -181,7 +186,8 @@ impl Node {
         }
         let verbs = [JobVerb::Pause, JobVerb::Trigger, JobVerb::Resume, JobVerb::Delete];
         for ((tenant, name), verb) in std::mem::take(&mut self.jobs).iter().take(JOBS_MAX).zip(verbs.iter().cycle()) {
-            self.send(&JobCommand { request_id: 1, partition: ID, verb: *verb, tenant, name });
+            let expected = ExpectedJob::default();
+            self.send(&JobCommand { request_id: 1, partition: ID, verb: *verb, tenant, name, expected });
         }
     }
 

@@ -21,8 +21,8 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameType,
         request::{
-            BackfillJob, BackfillTaken, CancelExecution, Done, ExecutionState, ExecutionView, JobByName, JobCommand,
-            JobVerb, JobView, RedriveExecution, SubmitJob, SubmitMode, Submitted, Watch,
+            BackfillJob, BackfillTaken, CancelExecution, Done, ExecutionState, ExecutionView, ExpectedJob, JobByName,
+            JobCommand, JobVerb, JobView, RedriveExecution, SubmitJob, SubmitMode, Submitted, Watch,
         },
         session::{RefusalCode, Refused},
     },
@@ -243,7 +243,8 @@ impl Client {
                 submit.encode(&mut bytes);
             }
             Deed::Command(verb) => {
-                JobCommand { request_id, partition, verb: *verb, tenant, name: &name }.encode(&mut bytes);
+                let expected = ExpectedJob::default();
+                JobCommand { request_id, partition, verb: *verb, tenant, name: &name, expected }.encode(&mut bytes);
             }
             Deed::Cancel => {
                 let Some(found) = &model else { return };

@@ -18,7 +18,9 @@ use tickwheel_wire::{
     FireSequence, JobId, Token,
     frame::{
         Frame, FrameHeader, FrameType,
-        request::{ExecutionById, ExecutionState, ExecutionView, JobByName, JobCommand, JobVerb, ReadCounters},
+        request::{
+            ExecutionById, ExecutionState, ExecutionView, ExpectedJob, JobByName, JobCommand, JobVerb, ReadCounters,
+        },
         request::{SubmitJob, SubmitMode, Submitted},
         session::{GoAway, Hello, PROTOCOL_VERSION},
         work::{Attach, Completed, Dispatch, DispatchHead, Heartbeat, Outcome, Verdict},
@@ -340,7 +342,8 @@ fn nobody_acts_for_another_tenant_or_one_that_does_not_exist() -> anyhow::Result
             let (_, refusal) = peer.hear_refusal().await?;
             assert_eq!((refusal.code, &*refusal.field), (code, "tenant"), "{refusal}");
             let partition = peer.topology().partition_of(tenant, "bystander");
-            let delete = JobCommand { request_id: 2, partition, verb: JobVerb::Delete, tenant, name: "bystander" };
+            let (verb, name, expected) = (JobVerb::Delete, "bystander", ExpectedJob::default());
+            let delete = JobCommand { request_id: 2, partition, verb, tenant, name, expected };
             peer.say(Lane::Control, &delete).await?;
             assert_eq!(peer.hear_refusal().await?.1.code, code);
         }

@@ -6,7 +6,8 @@
 use super::variable_frame;
 use crate::{
     DecodeError, FireSequence, JobId, PartitionId, Reader, Timestamp, Token, Writer,
-    layout::{variable_layout, wire_enum},
+    job::JobStates,
+    layout::{trailing_layout, variable_layout, wire_enum},
 };
 
 wire_enum! {
@@ -68,6 +69,18 @@ variable_layout! {
         pub tenant: &'a str,
         /// The job's name.
         pub name: &'a str,
+        /// Which job is meant, where the name alone is not enough.
+        pub expected: ExpectedJob,
+    }
+}
+
+trailing_layout! {
+    /// What the job of this name has to be for something to be done with it; else the answer is `revision-conflict`.
+    pub struct ExpectedJob {
+        /// Its identity.
+        pub job: JobId,
+        /// Its revision; 0: nothing is expected, of the identity neither.
+        pub revision: u64,
     }
 }
 
@@ -100,6 +113,18 @@ variable_layout! {
         pub cursor: u64,
         /// Most jobs in the page, 1 to 256.
         pub limit: u16,
+        /// Which of these jobs.
+        pub selection: JobSelection<'a>,
+    }
+}
+
+trailing_layout! {
+    /// Which jobs a list shows.
+    pub struct JobSelection<'a> {
+        /// Only jobs whose labels this [`crate::job::LabelSelector`] admits; empty: all.
+        pub labels: &'a str,
+        /// Only jobs that have one of these states; none: all.
+        pub states: JobStates,
     }
 }
 
@@ -119,6 +144,20 @@ variable_layout! {
         pub cursor: u64,
         /// Most executions in the page, 1 to 256.
         pub limit: u16,
+        /// Which of these executions.
+        pub selection: ExecutionSelection<'a>,
+    }
+}
+
+trailing_layout! {
+    /// Which executions a list shows.
+    pub struct ExecutionSelection<'a> {
+        /// Only executions of jobs whose names begin so.
+        pub prefix: &'a str,
+        /// Only executions of jobs that exist and whose labels this [`crate::job::LabelSelector`] admits; empty: all.
+        pub labels: &'a str,
+        /// Only those in flight.
+        pub in_flight: bool,
     }
 }
 

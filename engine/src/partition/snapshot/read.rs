@@ -443,6 +443,7 @@ fn policy_entry(image: &ArchivedPolicyImage) -> Result<PolicyEntry, Fault> {
             overlap: Overlap::from_number(image.overlap).ok_or(Fault::new("policies.overlap", UNKNOWN))?,
             ..FiringRules::default()
         },
+        labels: "".into(),
         hashed: None,
     };
     let schedule = ScheduleSpec::Once { at: Timestamp::EPOCH };

@@ -21,7 +21,7 @@ use tickwheel_wire::{
 
 /// Slots that one chunk of jobs covers at most.
 const SLOTS_PER_CHUNK: u32 = 8_192;
-/// Bytes of names and payloads after which a chunk of jobs ends.
+/// Bytes of names, payloads, definitions and labels after which a chunk of jobs ends.
 const CHUNK_DATA_BYTES: usize = 128 << 10;
 /// Entries in a chunk of anything else, so that it stays below 1 MiB.
 const ENTRIES_PER_CHUNK: usize = 8_192;
@@ -169,11 +169,15 @@ impl Partition {
                 continue;
             }
             let definition = *places.entry((record.policy, record.schedule)).or_insert_with(|| {
-                definitions.push(self.definition_image(&record));
+                let definition = self.definition_image(&record);
+                data_bytes += definition.spec.len();
+                definitions.push(definition);
                 u32::try_from(definitions.len() - 1).expect("a chunk has few slots")
             });
             let entry = self.arena.entry(record.data);
-            data_bytes += entry.name.len() + entry.payload.len() + size_of::<SlotImage>();
+            // Shared labels count for each of their jobs: the digest reads them as often.
+            let labels_bytes = self.policy(&record).labels.len();
+            data_bytes += entry.name.len() + entry.payload.len() + labels_bytes + size_of::<SlotImage>();
             slots.push(SlotImage::of(&record, definition, &entry, trigger));
         }
         Chunk::DefinedJobs { definitions, slots }

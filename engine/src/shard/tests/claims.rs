@@ -7,8 +7,8 @@ use super::{
 use tickwheel_wire::{
     frame::{
         request::{
-            ExecutionState, ExecutionView, JobByName, JobVerb, JobView, ListExecutions, ListJobs, PageEnd, SubmitMode,
-            Watch as WatchFrame,
+            ExecutionSelection, ExecutionState, ExecutionView, ExpectedJob, JobByName, JobSelection, JobVerb, JobView,
+            ListExecutions, ListJobs, PageEnd, SubmitMode, Watch as WatchFrame,
         },
         work::{CancelReason, Outcome, Verdict},
     },
@@ -507,6 +507,8 @@ fn submissions_are_refused_with_the_field_that_is_wrong() {
             RefusalCode::InvalidField,
             "every_us",
         ),
+        (JobSpec { labels: "b=1,a=2", ..every("a", 1) }, RefusalCode::InvalidField, "labels"),
+        (JobSpec { labels: "a=1,a=2", ..every("a", 1) }, RefusalCode::InvalidField, "labels"),
     ];
     for (spec, code, field) in cases {
         let denied = world.submit_as(spec, SubmitMode::Create, 0, &[]).unwrap_err();
@@ -536,6 +538,7 @@ fn what_an_identity_may_not_do_is_refused() {
             verb: JobVerb::Delete,
             tenant: "acme",
             name: "tick",
+            expected: ExpectedJob::default(),
         };
         world.send(client(), identity, &frame);
     };
@@ -608,6 +611,7 @@ fn pages_of_jobs_hold_every_job_once() {
             prefix: "job-0",
             cursor,
             limit: 9,
+            selection: JobSelection::default(),
         });
         for received in &answer {
             match received.frame_type {
@@ -647,6 +651,7 @@ fn executions_are_listed_in_flight_first_and_then_the_newest() {
         name: "",
         cursor: 0,
         limit: 100,
+        selection: ExecutionSelection::default(),
     });
     let views: Vec<(String, ExecutionState, Vec<u8>)> = answer
         .iter()
@@ -791,6 +796,7 @@ fn numbers_of_workers_that_nothing_refers_to_are_taken_again() {
         name: "",
         cursor: 0,
         limit: 9,
+        selection: ExecutionSelection::default(),
     });
     assert_eq!(execution.len(), 2, "the ring holds one attempt, and a page has an end");
 }

@@ -3,12 +3,15 @@
 //! After every step a replica of each partition, which knows the log alone, is compared by digest.
 
 use super::{super::*, model::RETRY_AFTER};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tickwheel_wire::{
     FireSequence, InstanceId, PartitionCount, Reader, SessionId,
     frame::{
         FrameHeader,
-        request::{CancelExecution, Done, JobCommand, JobVerb, SubmitJob, SubmitMode, Submitted},
+        request::{CancelExecution, Done, ExpectedJob, JobCommand, JobVerb, SubmitJob, SubmitMode, Submitted},
         work::{
             Attach, CancelAttempt, Complete, CompleteHead, Completed, Dispatch, Outcome, Reattach, Reattached, Verdict,
         },
@@ -187,9 +190,9 @@ impl World {
                 }
             }
         }
-        for section in self.effects.batches().flat_map(Batch::sections) {
-            let partition = self.shard.partition(section.partition).unwrap();
-            assert_eq!(self.replicas[&section.partition].digest(), partition.digest());
+        let sections = self.effects.batches().flat_map(Batch::sections);
+        for id in sections.map(|section| section.partition).collect::<BTreeSet<_>>() {
+            assert_eq!(self.replicas[&id].digest(), self.shard.partition(id).unwrap().digest());
         }
         self.effects.clear();
     }
@@ -296,10 +299,41 @@ impl World {
         self.submit_as(spec, SubmitMode::Create, 0, &[]).unwrap()
     }
 
+    /// Creates many jobs, of which only the last state is compared with the log's.
+    pub fn create_all<'a>(&mut self, specs: impl IntoIterator<Item = JobSpec<'a>>) {
+        let identity = self.identity(Role::Client, Some("acme"), &[]);
+        let mut count = 0;
+        for spec in specs {
+            let mut bytes = Vec::new();
+            spec.encode(&mut bytes);
+            let frame = SubmitJob {
+                request_id: 0,
+                partition: partition_of(spec.tenant, spec.name, self.config.partition_count),
+                mode: SubmitMode::Create,
+                expected_revision: 0,
+                idempotency_key: &[],
+                idempotency_window_ms: 0,
+                spec: &bytes,
+            };
+            let (frame_type, body) = frame.parts();
+            let frame_type = frame_type.number();
+            let input = Input::Frame { session: client(), identity: &identity, lane: 0, frame_type, body: &body };
+            self.shard.handle(self.now, input, &mut self.effects);
+            count += 1;
+        }
+        self.harvest();
+        assert_eq!(self.take(FrameType::Submitted).len(), count);
+    }
+
     pub fn command(&mut self, verb: JobVerb, name: &str) -> Result<Done, Denied> {
+        self.command_expecting(verb, name, ExpectedJob::default())
+    }
+
+    /// A command on a job that has to be the expected one.
+    pub fn command_expecting(&mut self, verb: JobVerb, name: &str, expected: ExpectedJob) -> Result<Done, Denied> {
         self.request_id += 1;
         let partition = partition_of("acme", name, self.config.partition_count);
-        let frame = JobCommand { request_id: self.request_id, partition, verb, tenant: "acme", name };
+        let frame = JobCommand { request_id: self.request_id, partition, verb, tenant: "acme", name, expected };
         let identity = self.identity(Role::Client, Some("acme"), &[]);
         self.send(client(), &identity, &frame);
         self.done()

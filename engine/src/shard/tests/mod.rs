@@ -2,6 +2,7 @@
 
 mod backlog;
 mod claims;
+mod filters;
 mod harness;
 mod model;
 mod properties;

@@ -7,7 +7,11 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
 };
-use tickwheel_wire::{JobId, frame::request::ExecutionState, job::FiringRules};
+use tickwheel_wire::{
+    JobId,
+    frame::request::ExecutionState,
+    job::{FiringRules, JobState},
+};
 
 pub const SECOND: u64 = 1_000_000;
 const REATTACH: u64 = 5 * SECOND;
@@ -130,6 +134,19 @@ pub struct Job {
 }
 
 impl Job {
+    /// Whether it stands so.
+    pub fn has(&self, state: JobState) -> bool {
+        use ExecutionState::{Failed, TimedOut, TooLate, WorkerLost};
+        let is_over = self.next.is_none() && self.trigger.is_none() && self.flight.is_none();
+        match state {
+            JobState::Paused => self.paused,
+            JobState::Active => !self.paused && !is_over,
+            JobState::Running => self.flight.is_some(),
+            JobState::Failing => [Failed, TimedOut, TooLate, WorkerLost].contains(&self.last),
+            JobState::Finished => !self.paused && is_over,
+        }
+    }
+
     /// Goes on to the first firing after `time`; how many passed, as far as they are counted.
     fn pass_over(&mut self, time: u64) -> u64 {
         let mut passed = 0;

@@ -9,6 +9,7 @@
 
 use super::{
     super::*,
+    filters::picked,
     harness::{Attempt, START_SECS, World, client, session},
     model::{CronFates, Definition, Ending, Expected, Job, Model, SECOND, Sent, When, Worker as ModelWorker},
 };
@@ -26,7 +27,7 @@ use tickwheel_wire::{
         },
         work::{Outcome, Verdict},
     },
-    job::{FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
+    job::{FiringRules, JobSpec, JobState, JobStates, Misfire, Overlap, RetryPolicy, ScheduleSpec},
     partition_of,
 };
 
@@ -267,6 +268,7 @@ struct History {
     session_number: u64,
     writing: Option<Writing>,
     snapshots_checked: usize,
+    compared: usize,
     /// The highest token seen of each job.
     tokens: BTreeMap<JobId, u64>,
 }
@@ -284,6 +286,7 @@ impl History {
             session_number: 1,
             writing: None,
             snapshots_checked: 0,
+            compared: 0,
             tokens: BTreeMap::new(),
         };
         history.attach_stranger();
@@ -389,7 +392,9 @@ impl History {
         let Definition { paused, attempts_max, timeout, rules, .. } = *definition;
         let retry = RetryPolicy { attempts_max, jitter_percent: 0, ..RetryPolicy::default() };
         let start_to_close_ms = u32::try_from(timeout / 1_000).unwrap();
-        let spec = JobSpec { paused, retry, start_to_close_ms, rules, ..JobSpec::new("acme", name, "run", schedule) };
+        let labels = labels_of(definition);
+        let plain = JobSpec::new("acme", name, "run", schedule);
+        let spec = JobSpec { paused, retry, start_to_close_ms, rules, labels: &labels, ..plain };
         let mode = if upsert { SubmitMode::Upsert } else { SubmitMode::Create };
         let expected = self.model.submit(name, definition, upsert, revision, key);
         let answer = self.world.submit_as(&spec, mode, revision, key.as_slice());
@@ -539,6 +544,18 @@ impl History {
             let shown = self.shown(name);
             assert_eq!(shown, self.model.jobs.get(name).map(expected_view), "{name}");
         }
+        self.compare_lists();
+    }
+
+    /// What one of the filters picks, each in its turn.
+    fn compare_lists(&mut self) {
+        self.compared += 1;
+        let state = JobState::ALL[self.compared % JobState::ALL.len()];
+        let (selector, expected_label) = SELECTORS[self.compared / JobState::ALL.len() % SELECTORS.len()];
+        let is_picked = |job: &Job| expected_label(job.definition.attempts_max) && job.has(state);
+        let expected: Vec<_> = self.model.jobs.iter().filter(|(_, job)| is_picked(job)).map(|(name, _)| name).collect();
+        let listed = picked(&mut self.world, selector, JobStates::NONE.with(state));
+        assert_eq!(listed.iter().collect::<Vec<_>>(), expected, "{selector} {state}");
     }
 
     fn shown(&mut self, name: &str) -> Option<(JobId, u64, bool, u64, u64, ExecutionState)> {
@@ -584,6 +601,22 @@ impl History {
         self.snapshots_checked += 1;
     }
 }
+
+/// What the labels of a job say follows from its definition.
+fn labels_of(definition: &Definition) -> String {
+    let attempts = definition.attempts_max;
+    if attempts == 2 { "twice=".to_owned() } else { format!("attempts={attempts},team=ops") }
+}
+
+/// Which jobs a selector admits, by their most attempts.
+type Admits = fn(u16) -> bool;
+
+const SELECTORS: [(&str, Admits); 4] = [
+    ("attempts=1,team", |attempts| attempts == 1),
+    ("attempts!=1", |attempts| attempts != 1),
+    ("!team,twice=", |attempts| attempts == 2),
+    ("", |_| true),
+];
 
 fn expected_view(job: &Job) -> (JobId, u64, bool, u64, u64, ExecutionState) {
     let state = match &job.flight {

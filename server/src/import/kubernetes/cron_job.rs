@@ -8,6 +8,7 @@ use crate::{
 use std::{path::Path, time::Duration};
 use tickwheel_client::{DstGap, DstOverlap, FiringRules, JobBuilder, Misfire, Overlap, RetryPolicy, Schedule};
 use tickwheel_engine::schedule::Zones;
+use tickwheel_wire::{job::labels_text, limits::LABELS_MAX};
 
 /// Where a manifest belongs that names no namespace.
 pub(super) const NAMESPACE_DEFAULT: &str = "default";
@@ -23,8 +24,10 @@ const CONCURRENCY_POLICIES: &str = "Allow, Forbid or Replace";
 /// Reads a manifest.
 pub(super) fn read(node: &Node, file: &Path, zones: &mut Zones) -> Result<ImportedJob, Problem> {
     let mut manifest = Section::new("", node)?;
-    let name = name(&mut manifest)?;
+    let mut metadata = manifest.section("metadata")?;
+    let name = name(&mut metadata)?;
     let mut reader = Reader { notes: Vec::new(), attempts_max: 1 };
+    let labels = reader.labels(&mut metadata)?;
     let mut spec = manifest.section("spec")?;
     let schedule = schedule(&mut spec, zones)?;
     let rules = reader.rules(&mut spec, &schedule)?;
@@ -32,7 +35,8 @@ pub(super) fn read(node: &Node, file: &Path, zones: &mut Zones) -> Result<Import
     let mut template = spec.section("jobTemplate")?;
     reader.ignored(&spec, "has no effect here", "have no effect here");
     let run = reader.job(&mut template.section("spec")?)?;
-    let definition = JobBuilder::new(name)
+    let builder = labels.iter().fold(JobBuilder::new(name), |builder, (key, value)| builder.label(key, value));
+    let definition = builder
         .handler(HANDLER)
         .schedule(schedule)
         .payload(run.payload.encode())
@@ -51,8 +55,7 @@ pub(super) fn read(node: &Node, file: &Path, zones: &mut Zones) -> Result<Import
 }
 
 /// `kubernetes/NAMESPACE/NAME`.
-fn name(manifest: &mut Section<'_>) -> Result<String, Problem> {
-    let mut metadata = manifest.section("metadata")?;
+fn name(metadata: &mut Section<'_>) -> Result<String, Problem> {
     let (name, _) = metadata.required_text("name")?;
     let namespace = metadata.text("namespace")?.map_or(NAMESPACE_DEFAULT, |(namespace, _)| namespace);
     Ok(format!("kubernetes/{namespace}/{name}"))
@@ -87,6 +90,23 @@ impl Reader {
             let what = if unread.len() == 1 { of_one } else { of_many };
             self.note(format!("{} {what}", printed::keys(&unread)));
         }
+    }
+
+    /// The labels of the manifest that a job may have, too: its keys are shorter.
+    fn labels<'a>(&mut self, metadata: &mut Section<'a>) -> Result<Vec<(&'a str, &'a str)>, Problem> {
+        let mut labels = metadata.texts_by_key("labels")?;
+        labels.retain(|(key, value)| match labels_text([(*key, *value)]) {
+            Ok(_) => true,
+            Err(error) => {
+                self.note(format!("the label {key:?} is left out: {error}"));
+                false
+            }
+        });
+        if labels.len() > LABELS_MAX {
+            self.note(format!("of {} labels the first {LABELS_MAX} are kept", labels.len()));
+            labels.truncate(LABELS_MAX);
+        }
+        Ok(labels)
     }
 
     /// Of what was missed, the latest is executed unless it is later than `startingDeadlineSeconds`: so does the controller.

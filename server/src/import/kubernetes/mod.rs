@@ -10,6 +10,7 @@
 //! | `concurrencyPolicy` | `Allow`: `overlap = buffer-all`, one after another; `Forbid`: `skip`; `Replace`: `terminate-running` |
 //! | `startingDeadlineSeconds` | `misfire_grace`, with `misfire = fire-once`: the controller too starts the latest of what it missed |
 //! | `suspend` | `paused` |
+//! | `metadata.labels` | labels, as far as a job may have them |
 //! | `backoffLimit` | one attempt more than that, 10 s, 20 s, 40 s ... up to 6 min after one another; 7 attempts if absent |
 //! | `activeDeadlineSeconds` | `timeout`, of each attempt; without one there is none |
 //! | the first container's `command`, `args`, `env`, `workingDir` | the command; see `container.rs` |

@@ -75,6 +75,18 @@ impl<'a> Section<'a> {
         self.list(key)?.iter().map(text).collect()
     }
 
+    /// Texts by their keys; none if it is absent.
+    pub fn texts_by_key(&mut self, key: &str) -> Result<Vec<(&'a str, &'a str)>, Problem> {
+        let Some(node) = self.find(key) else { return Ok(Vec::new()) };
+        let field = self.field(key);
+        let texts = Section::new(field.clone(), node)?;
+        let text = |(key, node): &'a (String, Node)| match &node.value {
+            Value::Text(text) => Ok((key.as_str(), text.as_str())),
+            _ => Err(kind(node.line, format!("{field}.{key}"), "a text")),
+        };
+        texts.entries.iter().map(text).collect()
+    }
+
     /// A text and its line.
     pub fn text(&mut self, key: &str) -> Result<Option<(&'a str, usize)>, Problem> {
         match self.find(key) {

@@ -8,6 +8,7 @@ use proptest::{
     prelude::*,
     sample::select,
 };
+use std::collections::BTreeMap;
 use tickwheel_client::{DstGap, DstOverlap, JobBuilder, JobDefinition, Misfire, Overlap, Schedule};
 use tickwheel_wire::job::DELAY_US_MAX;
 
@@ -53,6 +54,7 @@ fn each_key_is_written_as_people_write_it() {
         "every = \"1s\"\nhandler = \"h\"\nschedule_to_start = \"1s 500ms\"\npause_after_failures = 5",
         "every = \"1s\"\nhandler = \"h\"\nstarts_at = 2026-12-01T00:00:00Z\nends_at = 2027-12-01T00:00:00Z",
         "every = \"1s\"\nhandler = \"h\"\nexecutions_max = 100\njitter = \"30s\"\npaused = true",
+        "every = \"1s\"\nhandler = \"h\"\nlabels = { \"a/b.c\" = \"x=y\", env = \"\", team = \"ops\" }\npaused = true",
         "every = \"1s\"\nhandler = \"h\"\npaused = false",
     ] {
         let text = format!("[[job]]\nname = \"a\"\n{body}\n");
@@ -232,11 +234,15 @@ fn fitting(rules: FiringRules, schedule: &Schedule) -> FiringRules {
     rules
 }
 
+fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map("[A-Za-z0-9._/-]{1,9}", "[^,\\pC]{0,9}", 0..4)
+}
+
 fn definition() -> impl Strategy<Value = JobDefinition> {
     let who = (option::of(name()), name(), option::of(name()));
     let how = (select(Priority::ALL), limit_ms(), limit_ms(), any::<bool>());
-    (who, schedule(), work(), how, retry(), option::of(rules())).prop_map(
-        |((tenant, name, pool), schedule, (handler, payload), how, (retry, non_retryable), rules)| {
+    (who, schedule(), work(), how, retry(), option::of(rules()), labels()).prop_map(
+        |((tenant, name, pool), schedule, (handler, payload), how, (retry, non_retryable), rules, labels)| {
             let rules = rules.map_or(FiringRules::PLAIN, |rules| fitting(rules, &schedule));
             let limit = |limit_ms: u32| (limit_ms > 0).then(|| Duration::from_millis(limit_ms.into()));
             let mut builder = JobBuilder::new(name).handler(handler).schedule(schedule).payload(payload).rules(rules);
@@ -248,6 +254,7 @@ fn definition() -> impl Strategy<Value = JobDefinition> {
             if !non_retryable.is_empty() {
                 builder = builder.non_retryable(non_retryable);
             }
+            builder = labels.iter().fold(builder, |builder, (key, value)| builder.label(key, value));
             builder.definition().clone()
         },
     )
