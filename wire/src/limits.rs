@@ -32,3 +32,5 @@ pub const CATCH_UP_MAX: u32 = 1_000;
 pub const JITTER_MS_MAX: u32 = 86_400_000;
 /// Longest list of names of errors, in bytes.
 pub const ERROR_NAMES_BYTES_MAX: usize = 1_024;
+/// Most schedules of one job.
+pub const SCHEDULES_MAX: u64 = 16;

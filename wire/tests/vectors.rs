@@ -9,7 +9,9 @@ use std::{cell::Cell, fmt::Debug};
 use tickwheel_wire::{
     FireSequence, InstanceId, JobId, PartitionCount, PartitionId, Reader, Timestamp, Token,
     frame::{Frame, FrameHeader, FrameType, request::*, session::*, work::*},
-    job::{DstGap, DstOverlap, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    job::{
+        DstGap, DstOverlap, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleList, ScheduleSpec,
+    },
     limits, name_hash, partition_of,
 };
 
@@ -302,6 +304,7 @@ fn check_job(vector: &Vector) {
             "at" => spec.schedule = ScheduleSpec::Once { at: FromValue::from_value(value) },
             "delay_us" => spec.schedule = ScheduleSpec::After { delay_us: number() },
             "fixed_delay_us" => spec.schedule = ScheduleSpec::FixedDelay { delay_us: number() },
+            "also" => spec.also = ScheduleList::decode(&value.bytes).unwrap(),
             "non_retryable" => spec.non_retryable = value.text,
             "misfire" => spec.rules.misfire = FromValue::from_value(value),
             "misfire_max" => spec.rules.misfire_max = FromValue::from_value(value),
@@ -572,6 +575,7 @@ fn the_document_names_the_limits() {
     assert_eq!(bytes("handler"), limits::HANDLER_NAME_BYTES_MAX);
     assert_eq!(bytes("pool"), limits::POOL_NAME_BYTES_MAX);
     assert_eq!(bytes("cron expression, zone"), limits::CRON_BYTES_MAX);
+    assert_eq!(bytes("schedules of a job") as u64, limits::SCHEDULES_MAX);
     assert_eq!(bytes("idempotency key"), limits::IDEMPOTENCY_KEY_BYTES_MAX);
     assert_eq!(bytes("output or message that is kept"), limits::OUTPUT_BYTES_MAX);
     assert_eq!(bytes("entries of a page"), limits::PAGE_ENTRIES_MAX.into());

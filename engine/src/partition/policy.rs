@@ -1,5 +1,6 @@
 //! What many jobs have in common: their rules, and the rhythm they fire in.
 
+use super::several::Several;
 use crate::{
     dispatcher::PoolId,
     schedule::{Cron, CronError, CronOptions, Schedule, Zones, settle_hashed},
@@ -31,7 +32,7 @@ pub(crate) struct Policy {
     pub heartbeat_ms: u32,
     pub non_retryable: Box<str>,
     pub rules: FiringRules,
-    /// A cron expression as it was written, if the job's name has settled an `H` in it.
+    /// A cron expression as it was written, if the job's name has settled an `H` in it; of several schedules see [`Several`].
     pub hashed: Option<Box<str>>,
 }
 
@@ -87,11 +88,15 @@ pub(crate) enum Timing {
     Every { every_us: u64 },
     Once,
     FixedDelay { delay_us: u64 },
+    Several(Several),
 }
 
 impl Timing {
     /// The timing, and what is the job's own: the anchor or the time, resolved against the time of submission.
     pub fn of(spec: &JobSpec<'_>, at: Timestamp) -> (Self, Option<Timestamp>) {
+        if !spec.also.is_empty() {
+            return (Self::Several(Several::of(spec, at)), None);
+        }
         match spec.schedule {
             ScheduleSpec::Cron { expression, zone } => {
                 let (gap, overlap) = (spec.rules.dst_gap, spec.rules.dst_overlap);
@@ -110,6 +115,13 @@ impl Timing {
     }
 }
 
+impl Timing {
+    /// Whether a combination has a part that the job's name decides; of a single schedule [`Policy::hashed`] says so.
+    pub const fn is_hashed(&self) -> bool {
+        matches!(self, Self::Several(several) if several.is_hashed())
+    }
+}
+
 /// What became of the firings up to now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
@@ -119,7 +131,7 @@ pub(crate) struct Progress {
     pub next: Timestamp,
 }
 
-/// The last answer of a cron schedule, which is the same for every job that shares it.
+/// The last answer of a search, which is the same for every job that shares it.
 #[derive(Clone, Copy, Debug)]
 struct Memo {
     fire: Timestamp,
@@ -163,7 +175,7 @@ impl Rhythm {
         match self.timing {
             Timing::Once | Timing::FixedDelay { .. } => Progress { missed: 0, next: Timestamp::MAX },
             Timing::Every { every_us } => advance_interval(every_us, fire, now),
-            Timing::Cron { .. } => match self.memo {
+            Timing::Cron { .. } | Timing::Several(_) => match self.memo {
                 Some(memo)
                     if (memo.fire == fire || Mistake::MemoOfAnotherFiring.is_made())
                         && memo.from <= now
@@ -171,12 +183,12 @@ impl Rhythm {
                 {
                     memo.progress
                 }
-                _ => self.advance_cron(fire, now, zones),
+                _ => self.advance_searching(fire, now, zones),
             },
         }
     }
 
-    fn advance_cron(&mut self, fire: Timestamp, now: Timestamp, zones: &mut Zones) -> Progress {
+    fn advance_searching(&mut self, fire: Timestamp, now: Timestamp, zones: &mut Zones) -> Progress {
         let Ok(schedule) = self.compiled(zones) else {
             // The zone was known when the job was submitted; a database that lost it leaves the job without a next fire.
             return Progress { missed: 0, next: Timestamp::MAX };
@@ -212,25 +224,32 @@ impl Rhythm {
                 let schedule = Schedule::interval(every_us, own.expect("an interval has an anchor"));
                 Ok(schedule.ok().and_then(|schedule| schedule.next_after(after)))
             }
-            Timing::Cron { .. } => Ok(self.compiled(zones)?.next_after(after)),
+            Timing::Cron { .. } | Timing::Several(_) => Ok(self.compiled(zones)?.next_after(after)),
             Timing::FixedDelay { delay_us } => Ok(Some(after.saturating_add(Duration::from_micros(delay_us)))),
         }
     }
 
     fn compiled(&mut self, zones: &mut Zones) -> Result<&Schedule, CronError> {
-        if self.compiled.is_none()
-            && let Timing::Cron { expression, zone, gap, overlap } = &self.timing
-        {
-            let options = CronOptions::of(*gap, *overlap);
-            self.compiled = Some(Schedule::Cron(Cron::with_options(expression, zones.get(zone)?, options)?));
+        if self.compiled.is_none() {
+            self.compiled = match &self.timing {
+                Timing::Cron { expression, zone, gap, overlap } => {
+                    let options = CronOptions::of(*gap, *overlap);
+                    Some(Schedule::Cron(Cron::with_options(expression, zones.get(zone)?, options)?))
+                }
+                Timing::Several(several) => Some(several.compile(zones)?),
+                Timing::Every { .. } | Timing::Once | Timing::FixedDelay { .. } => None,
+            };
         }
-        Ok(self.compiled.as_ref().expect("only cron schedules are compiled"))
+        Ok(self.compiled.as_ref().expect("only what is searched is compiled"))
     }
 }
 
-/// The cron expression of a definition, if it leaves something to the job's name.
+/// The cron expression of a definition, if it leaves something to the job's name and is the only schedule.
 fn hashed_expression(spec: &JobSpec<'_>) -> Option<Box<str>> {
     let ScheduleSpec::Cron { expression, .. } = spec.schedule else { return None };
+    if !spec.also.is_empty() {
+        return None;
+    }
     let settled = settle_hashed(expression, name_hash(spec.tenant, spec.name)).ok()?;
     (settled != expression).then(|| expression.into())
 }

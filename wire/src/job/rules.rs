@@ -10,7 +10,7 @@
 //! 4. The one that is chosen begins, unless it is later than `schedule_to_start_ms`: then it is recorded as too late.
 
 use super::{
-    JobSpecError, ScheduleSpec,
+    JobSpec, JobSpecError, ScheduleSpec,
     fields::{FieldWriter, fixed},
     range,
 };
@@ -175,15 +175,16 @@ impl FiringRules {
         Ok(())
     }
 
-    /// Checks the ranges, and that no two rules contradict each other or the schedule.
-    pub(super) fn validate(&self, schedule: &ScheduleSpec<'_>) -> Result<(), JobSpecError> {
+    /// Checks the ranges, and that no two rules of `job` contradict each other or its schedules.
+    pub(super) fn validate(&self, job: &JobSpec<'_>) -> Result<(), JobSpecError> {
         range("misfire_max", self.misfire_max.into(), 1, limits::CATCH_UP_MAX.into())?;
         range("overlap_max", self.overlap_max.into(), 1, limits::CATCH_UP_MAX.into())?;
         range("jitter_ms", self.jitter_ms.into(), 0, limits::JITTER_MS_MAX.into())?;
         let default = Self::default();
-        let once = matches!(schedule, ScheduleSpec::Once { .. } | ScheduleSpec::After { .. });
-        let cron = matches!(schedule, ScheduleSpec::Cron { .. });
-        let fixed_delay = matches!(schedule, ScheduleSpec::FixedDelay { .. });
+        let once =
+            job.also.is_empty() && matches!(job.schedule, ScheduleSpec::Once { .. } | ScheduleSpec::After { .. });
+        let cron = job.schedules().any(|schedule| matches!(schedule, ScheduleSpec::Cron { .. }));
+        let fixed_delay = matches!(job.schedule, ScheduleSpec::FixedDelay { .. });
         let of_use_only_with = "is of use only with";
         let makes_no_sense_with = "makes no sense with";
         let rules = [

@@ -211,10 +211,11 @@ impl SnapshotReader {
                 let index = image.definition.to_native() as usize;
                 let Definition { policy, timing } =
                     definitions.get(index).ok_or(Fault::new("jobs.definition", "is not in the chunk"))?;
-                let timing = match policy.policy.hashed {
+                let is_hashed = policy.policy.hashed.is_some() || timing.is_hashed();
+                let timing = match is_hashed {
                     // What the job's name decides differs from job to job.
-                    Some(_) => Timing::of(&JobSpec { name: &image.name, ..specs[index] }, Timestamp::EPOCH).0,
-                    None => timing.clone(),
+                    true => Timing::of(&JobSpec { name: &image.name, ..specs[index] }, Timestamp::EPOCH).0,
+                    false => timing.clone(),
                 };
                 Ok(Definition { policy: policy.clone(), timing })
             })
