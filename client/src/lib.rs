@@ -145,5 +145,5 @@ pub use tickwheel_wire::{
         request::{ExecutionState, SubmitMode},
         session::RefusalCode,
     },
-    job::{DstGap, DstOverlap, FiringRules, Misfire, Overlap, Priority, RetryPolicy},
+    job::{DstGap, DstOverlap, FiringRules, Misfire, Overlap, Priority, RetryPolicy, ScheduleListBuf},
 };

@@ -98,6 +98,9 @@ pub struct JobSpec<'a> {
     pub schedule: ScheduleSpec<'a>,
     /// When it fires too: it does at the times of all its schedules, at most 16 in all, and once where several have the same. Default none.
     pub also: ScheduleList<'a>,
+    /// Times at which it does not fire: entries of an exclusion calendar, one per line, at most 16 KiB. Their zone, unless they name one, is
+    /// that of the first cron expression, or UTC. Default none.
+    pub exclusions: &'a str,
     /// Bytes handed to the handler.
     pub payload: &'a [u8],
     /// Which workers run it, 1 to 64 bytes. Default `standard`.
@@ -196,6 +199,7 @@ mod tag {
     // 18 to 31: see `rules`.
     pub const FIXED_DELAY: u8 = 32;
     pub const ALSO: u8 = 33;
+    pub const EXCLUSIONS: u8 = 34;
 }
 
 impl<'a> JobSpec<'a> {
@@ -207,6 +211,7 @@ impl<'a> JobSpec<'a> {
             handler,
             schedule,
             also: ScheduleList::default(),
+            exclusions: "",
             payload: &[],
             pool: POOL_DEFAULT,
             priority: Priority::P1,
@@ -253,6 +258,9 @@ impl<'a> JobSpec<'a> {
         }
         if !self.also.is_empty() {
             fields.put(tag::ALSO, self.also.as_bytes());
+        }
+        if !self.exclusions.is_empty() {
+            fields.put(tag::EXCLUSIONS, self.exclusions.as_bytes());
         }
     }
 
@@ -305,6 +313,7 @@ impl<'a> JobSpec<'a> {
             tag::PAUSED => self.paused = fixed(value, "paused")?,
             tag::NON_RETRYABLE => self.non_retryable = text(value, "non_retryable")?,
             tag::ALSO => self.also = ScheduleList::decode(value)?,
+            tag::EXCLUSIONS => self.exclusions = text(value, "exclusions")?,
             other => return self.rules.decode_field(other, value),
         }
         Ok(())
@@ -329,7 +338,18 @@ impl<'a> JobSpec<'a> {
         range("multiplier_milli", self.retry.multiplier_milli.into(), 1_000, 10_000)?;
         range("jitter_percent", self.retry.jitter_percent.into(), 0, 100)?;
         self.validate_non_retryable()?;
+        self.validate_exclusions()?;
         self.rules.validate(self)
+    }
+
+    /// The zone of exclusions that name none: that of the first cron expression, or UTC.
+    pub fn exclusion_zone(&self) -> &'a str {
+        self.schedules()
+            .find_map(|schedule| match schedule {
+                ScheduleSpec::Cron { zone, .. } => Some(zone),
+                _ => None,
+            })
+            .unwrap_or("UTC")
     }
 
     /// All schedules, the first included.
@@ -356,6 +376,15 @@ impl<'a> JobSpec<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the entries mean something is for their parser to say.
+    fn validate_exclusions(&self) -> Result<(), JobSpecError> {
+        if self.exclusions.is_empty() {
+            return Ok(());
+        }
+        length("exclusions", self.exclusions, limits::EXCLUSIONS_BYTES_MAX)?;
+        self.exclusions.split('\n').try_for_each(|entry| name("exclusions", entry, limits::EXCLUSIONS_BYTES_MAX))
     }
 
     fn validate_non_retryable(&self) -> Result<(), JobSpecError> {
@@ -449,10 +478,13 @@ impl<'a> ScheduleSpec<'a> {
 }
 
 fn name(field: &'static str, value: &str, length_max: usize) -> Result<(), JobSpecError> {
-    if value.is_empty() || value.len() > length_max {
-        return Err(JobSpecError::Length { field, length: value.len(), length_max });
-    }
+    length(field, value, length_max)?;
     if value.chars().any(char::is_control) { Err(JobSpecError::ControlCharacter(field)) } else { Ok(()) }
+}
+
+fn length(field: &'static str, value: &str, length_max: usize) -> Result<(), JobSpecError> {
+    let length = value.len();
+    if (1..=length_max).contains(&length) { Ok(()) } else { Err(JobSpecError::Length { field, length, length_max }) }
 }
 
 fn range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), JobSpecError> {

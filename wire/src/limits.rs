@@ -34,3 +34,5 @@ pub const JITTER_MS_MAX: u32 = 86_400_000;
 pub const ERROR_NAMES_BYTES_MAX: usize = 1_024;
 /// Most schedules of one job.
 pub const SCHEDULES_MAX: u64 = 16;
+/// Longest list of exclusions, in bytes.
+pub const EXCLUSIONS_BYTES_MAX: usize = 16 << 10;

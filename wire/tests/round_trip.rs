@@ -210,6 +210,26 @@ fn schedules_that_cannot_be_combined_are_named() {
 }
 
 #[test]
+fn exclusions_have_their_limits() {
+    let every = JobSpec::new("t", "n", "h", ScheduleSpec::Interval { every_us: 1_000, anchor: Timestamp::EPOCH });
+    let delay = JobSpec { schedule: ScheduleSpec::FixedDelay { delay_us: 1_000 }, ..every };
+    let most = "12-25\n".repeat(2_730) + "SAT";
+    let more = most.clone() + "\nSU";
+    assert_eq!(most.len(), 16_383);
+    for (spec, exclusions, expected) in [
+        (every, &*most, ""),
+        (every, &*more, "`exclusions` has 16386 bytes; allowed are 1 to 16384"),
+        (every, "12-25\n", "`exclusions` has 0 bytes; allowed are 1 to 16384"),
+        (every, "12-25\r\n12-26", "`exclusions` holds a control character"),
+        (delay, "12-25", "`exclusions` makes no sense with `a fixed delay`"),
+    ] {
+        let message =
+            JobSpec { exclusions, ..spec }.validate(10).err().map_or_else(String::new, |error| error.to_string());
+        assert_eq!(message, expected);
+    }
+}
+
+#[test]
 fn only_schedules_are_read_as_further_schedules() {
     let mut priority = Vec::new();
     JobSpec { priority: Priority::P0, ..JobSpec::new("t", "n", "h", ScheduleSpec::After { delay_us: 0 }) }
@@ -265,6 +285,7 @@ proptest! {
     #[test]
     fn definitions_are_read_back_as_written(
         schedule in schedules(), others in prop::collection::vec(schedules(), 0..4), texts in (SHORT, LONG, SHORT, SHORT, EMPTY_TOO), payload: Vec<u8>,
+        exclusions in EMPTY_TOO,
         numbers in any::<(u16, u32, u16, u32, u8)>(), more in any::<(u32, u32, bool)>(), priority in 0..3u8, rules in rules(),
     ) {
         let also: ScheduleListBuf = others.iter().map(schedule_spec).collect();
@@ -275,6 +296,7 @@ proptest! {
             handler: &texts.2,
             schedule: schedule_spec(&schedule),
             also: also.as_list(),
+            exclusions: &exclusions,
             payload: &payload,
             pool: &texts.3,
             priority: Priority::from_number(priority).unwrap(),

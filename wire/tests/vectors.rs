@@ -304,6 +304,7 @@ fn check_job(vector: &Vector) {
             "at" => spec.schedule = ScheduleSpec::Once { at: FromValue::from_value(value) },
             "delay_us" => spec.schedule = ScheduleSpec::After { delay_us: number() },
             "fixed_delay_us" => spec.schedule = ScheduleSpec::FixedDelay { delay_us: number() },
+            "exclusions" => spec.exclusions = str::from_utf8(&value.bytes).unwrap(),
             "also" => spec.also = ScheduleList::decode(&value.bytes).unwrap(),
             "non_retryable" => spec.non_retryable = value.text,
             "misfire" => spec.rules.misfire = FromValue::from_value(value),
@@ -576,6 +577,7 @@ fn the_document_names_the_limits() {
     assert_eq!(bytes("pool"), limits::POOL_NAME_BYTES_MAX);
     assert_eq!(bytes("cron expression, zone"), limits::CRON_BYTES_MAX);
     assert_eq!(bytes("schedules of a job") as u64, limits::SCHEDULES_MAX);
+    assert_eq!(bytes("exclusions"), limits::EXCLUSIONS_BYTES_MAX);
     assert_eq!(bytes("idempotency key"), limits::IDEMPOTENCY_KEY_BYTES_MAX);
     assert_eq!(bytes("output or message that is kept"), limits::OUTPUT_BYTES_MAX);
     assert_eq!(bytes("entries of a page"), limits::PAGE_ENTRIES_MAX.into());

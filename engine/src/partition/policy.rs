@@ -3,7 +3,7 @@
 use super::several::Several;
 use crate::{
     dispatcher::PoolId,
-    schedule::{Cron, CronError, CronOptions, Schedule, Zones, settle_hashed},
+    schedule::{Cron, CronError, CronOptions, ExclusionError, Exclusions, Schedule, Zones, settle_hashed},
 };
 use std::{
     hash::{Hash, Hasher},
@@ -32,6 +32,8 @@ pub(crate) struct Policy {
     pub heartbeat_ms: u32,
     pub non_retryable: Box<str>,
     pub rules: FiringRules,
+    /// Times at which no firing comes.
+    pub exclusions: Option<Box<Excluded>>,
     /// A cron expression as it was written, if the job's name has settled an `H` in it; of several schedules see [`Several`].
     pub hashed: Option<Box<str>>,
 }
@@ -49,6 +51,7 @@ impl Policy {
             heartbeat_ms: spec.heartbeat_ms,
             non_retryable: spec.non_retryable.into(),
             rules: spec.rules,
+            exclusions: Excluded::of(spec),
             hashed: hashed_expression(spec),
         }
     }
@@ -59,12 +62,45 @@ impl Policy {
     }
 }
 
-/// A policy with the number that the node gives its pool; that is volatile.
+/// The exclusions of a definition as they were written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Excluded {
+    pub text: Box<str>,
+    /// Of the entries that name none.
+    pub zone: Box<str>,
+}
+
+impl Excluded {
+    fn of(spec: &JobSpec<'_>) -> Option<Box<Self>> {
+        let (text, zone) = (spec.exclusions, spec.exclusion_zone());
+        (!text.is_empty()).then(|| Box::new(Self { text: text.into(), zone: zone.into() }))
+    }
+}
+
+/// A policy with what is derived from it and volatile: the number that the node gives its pool, the compiled exclusions.
 #[derive(Clone, Debug)]
 pub(crate) struct PolicyEntry {
     pub policy: Policy,
     /// Resolved by the shard core when first needed.
     pub pool: Option<PoolId>,
+    exclusions: Option<Exclusions>,
+}
+
+impl PolicyEntry {
+    pub const fn new(policy: Policy) -> Self {
+        Self { policy, pool: None, exclusions: None }
+    }
+
+    /// The exclusions of the jobs with this policy, which are none for most.
+    pub fn exclusions(&mut self, zones: &mut Zones) -> Result<&Exclusions, ExclusionError> {
+        if self.exclusions.is_none() {
+            self.exclusions = Some(match &self.policy.exclusions {
+                Some(excluded) => Exclusions::new(&excluded.text, &excluded.zone, zones)?,
+                None => Exclusions::default(),
+            });
+        }
+        Ok(self.exclusions.as_ref().expect("they were just compiled"))
+    }
 }
 
 impl PartialEq for PolicyEntry {

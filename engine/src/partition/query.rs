@@ -35,6 +35,7 @@ impl Partition {
             handler: &policy.handler,
             schedule,
             also,
+            exclusions: policy.exclusions.as_ref().map_or("", |excluded| &excluded.text),
             payload: entry.payload,
             pool: &policy.pool,
             priority: policy.priority,

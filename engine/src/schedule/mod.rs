@@ -13,6 +13,7 @@
 mod backoff;
 mod civil;
 mod cron;
+mod exclusions;
 mod interval;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use cron::{
     ClockChange, ClockChangeEffect, Cron, CronError, CronField, CronOptions, Explanation, FieldProblem, Fires,
     GapPolicy, LocalTime, OverlapPolicy, ZonedTime, settle_hashed,
 };
+pub use exclusions::{ExclusionError, ExclusionProblem, Exclusions};
 pub use interval::{Interval, IntervalError};
 pub use zone::{Zone, Zones};
 

@@ -423,12 +423,13 @@ fn policy_entry(image: &ArchivedPolicyImage) -> Result<PolicyEntry, Fault> {
             overlap: Overlap::from_number(image.overlap).ok_or(Fault::new("policies.overlap", UNKNOWN))?,
             ..FiringRules::default()
         },
+        exclusions: None,
         hashed: None,
     };
     let schedule = ScheduleSpec::Once { at: Timestamp::EPOCH };
     let spec = JobSpec::new(&policy.tenant_name, "any", &policy.handler, schedule);
     validate(&JobSpec { pool: &policy.pool, retry: policy.retry, ..spec })?;
-    Ok(PolicyEntry { policy, pool: None })
+    Ok(PolicyEntry::new(policy))
 }
 
 fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
@@ -451,7 +452,7 @@ fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
 
 impl Definition {
     fn of(tenant: TenantId, spec: &JobSpec<'_>) -> Self {
-        let policy = PolicyEntry { policy: Policy::of(tenant, spec), pool: None };
+        let policy = PolicyEntry::new(Policy::of(tenant, spec));
         Self { policy, timing: Timing::of(spec, Timestamp::EPOCH).0 }
     }
 }
