@@ -32,6 +32,7 @@ use tickwheel_wire::Timestamp;
 const STRETCHES_MAX: u32 = 10_000;
 /// The least time.
 const MICROSECOND: Duration = Duration::from_micros(1);
+const WEEKDAY_NAMES: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 const WEEKENDS: &str = "SAT,SUN";
 const WEEKDAYS: &str = "MON-FRI";
 
@@ -199,12 +200,16 @@ fn days_of_week(entry: &str) -> Result<Matching, ExclusionProblem> {
     let days = match entry {
         "weekends" => WEEKENDS,
         "weekdays" => WEEKDAYS,
-        days if days.contains(|c: char| !(c.is_ascii_alphanumeric() || ",-#".contains(c))) => {
-            return Err(ExclusionProblem::Form);
-        }
-        days => days,
+        days if days.split(',').all(begins_with_a_day) => days,
+        _ => return Err(ExclusionProblem::Form),
     };
     Ok(Matching::new(&format!("* * * * {days}"))?)
+}
+
+/// Whether a term is meant to be days of the week; what is wrong with it else, the parser says.
+fn begins_with_a_day(term: &str) -> bool {
+    let is_known = |name: &str| WEEKDAY_NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+    term.get(..3).is_some_and(is_known) && !term.contains(char::is_whitespace)
 }
 
 /// From `first` to `last`: days, or times of which the last is not included.

@@ -257,8 +257,7 @@ fn what_is_wrong_with_a_calendar_is_named() {
     );
     refused(
         "handler = \"h\"\nevery = \"1s\"\nexclude = [\"holidays\"]",
-        "`exclude`: \"holidays\" is no calendar of the file, of which it has none; and as an entry: day of week `holidays`: not a value, \
-         a range or `*`; allowed are 0-7 or SUN-SAT, with L or #1 to #5 behind, and ?",
+        &format!("`exclude`: \"holidays\" is no calendar of the file, of which it has none; and as an entry: {form}"),
     );
     refused("handler = \"h\"\ndelay = \"1s\"\nexclude = [\"SAT\"]", "`exclusions` makes no sense with `a fixed delay`");
     let most = "exclude = [".to_owned() + &"\"2026-12-25\", ".repeat(1_490) + "]";

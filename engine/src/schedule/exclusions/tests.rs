@@ -109,8 +109,8 @@ fn what_is_wrong_is_named_with_its_line() {
         ("2026-12-25T10:00..2026-12-26", form),
         ("2026-12-25T10..2026-12-26T11", form),
         ("SAT SUN", form),
-        ("SAT/2", form),
-        ("cron", "day of week `cron`: not a value, a range or `*`; allowed are"),
+        ("SAT/0", "day of week `SAT/0`: a step is a number from 1 to"),
+        ("cron", form),
         ("1969-12-31", none),
         ("2026-02-29", none),
         ("2026-13-01", none),
@@ -124,7 +124,9 @@ fn what_is_wrong_is_named_with_its_line() {
         ("cron H * * * *", "minute `H`: `H` is a value that a job's name chooses, and there is none here"),
         ("cron 0 0 * *", "a cron expression has 5 fields"),
         ("zone Mars", "unknown time zone `Mars`"),
-        ("holidays", "day of week `holidays`"),
+        ("holidays", form),
+        ("SAT,6", form),
+        ("SATURDAY", "day of week `SATURDAY`: not a value"),
         ("MON#6", "day of week `MON#6`: out of range"),
     ] {
         let error = Exclusions::new(&format!("12-25\n{entry}\n"), "UTC", &mut zones()).expect_err(entry);
@@ -193,8 +195,6 @@ enum Entry {
     Cron(Vec<i8>, std::ops::RangeInclusive<i8>),
     Zone(&'static str),
 }
-
-const WEEKDAY_NAMES: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 impl Entry {
     fn text(&self) -> String {
