@@ -14,6 +14,8 @@
 //!
 //! A day or a time is one on the clock of the entry's zone, so a time that the clock shows twice is excluded twice. Days are from 1970 to 9999.
 //!
+//! At most [`PATTERNS_MAX`] entries are days of the week or expressions.
+//!
 //! Invariants: a compiled text does not keep it; a search passes over an excluded day, or a longer stretch, in one step, and gives up after
 //! [`STRETCHES_MAX`] of them in a row. Deliberately absent: where entries come from (a jobs file, a calendar's file).
 
@@ -30,6 +32,8 @@ use tickwheel_wire::Timestamp;
 
 /// Excluded stretches that a search passes over before it takes it that none is left out: of whole days, 27 years.
 const STRETCHES_MAX: u32 = 10_000;
+/// Most entries that are expressions or days of the week: each is looked at in each step of a search.
+const PATTERNS_MAX: usize = 64;
 /// The least time.
 const MICROSECOND: Duration = Duration::from_micros(1);
 const WEEKDAY_NAMES: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
@@ -61,6 +65,9 @@ pub enum ExclusionProblem {
     /// The calendar has no such day, or the day no such time.
     #[error("there is no such date or time; days are from 1970-01-01 to 9999-12-31")]
     NoSuchTime,
+    /// There are too many of a kind.
+    #[error("it is one more than the {PATTERNS_MAX} entries that may be expressions or days of the week")]
+    TooMany,
     /// The end comes before the beginning.
     #[error("it ends before it begins")]
     Reversed,
@@ -103,6 +110,9 @@ impl Exclusions {
             } else if !entry.is_empty() {
                 let zone = zones.get(zone_name).map_err(|error| failed(error.into()))?;
                 exclusions.calendar(zone).add(entry).map_err(failed)?;
+                if exclusions.calendars.iter().map(|calendar| calendar.patterns.len()).sum::<usize>() > PATTERNS_MAX {
+                    return Err(failed(ExclusionProblem::TooMany));
+                }
             }
         }
         exclusions.calendars.iter_mut().for_each(Calendar::join);

@@ -110,7 +110,8 @@ fn events(lines: Vec<Line>) -> Result<Vec<Event>, (usize, String)> {
                 open.push(name);
             }
             "END" => {
-                if open.pop().is_none_or(|name| !name.eq_ignore_ascii_case(&line.value)) {
+                let begun = open.pop();
+                if !begun.is_some_and(|name| name.eq_ignore_ascii_case(&line.value)) {
                     return Err((line.number, format!("`END:{}` ends nothing", line.value)));
                 }
             }

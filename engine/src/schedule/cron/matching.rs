@@ -29,6 +29,6 @@ impl Matching {
 
     /// If the local second `at_s` matches, the end of some stretch that does with it: as long as is plain to see, at most up to midnight.
     pub fn end_of(&self, at_s: i64) -> Option<i64> {
-        (self.0.first_from(at_s) == Some(at_s)).then(|| self.0.run_end(at_s))
+        self.0.holds(at_s).then(|| self.0.run_end(at_s))
     }
 }

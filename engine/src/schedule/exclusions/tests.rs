@@ -133,6 +133,11 @@ fn what_is_wrong_is_named_with_its_line() {
         let expected = format!("line 2, `{entry}`: {problem}");
         assert!(error.to_string().starts_with(&expected), "{error}\n{expected}");
     }
+    let most = "cron * 12 * * *\nzone UTC\n".repeat(64);
+    exclusions(&most, "Asia/Tokyo");
+    let error = Exclusions::new(&(most + "SAT"), "UTC", &mut zones()).expect_err("too many");
+    let problem = "it is one more than the 64 entries that may be expressions or days of the week";
+    assert_eq!(error.to_string(), format!("line 129, `SAT`: {problem}"));
     let error = Exclusions::new("12-25", "Mars", &mut zones()).expect_err("no such zone");
     assert!(error.to_string().contains("unknown time zone `Mars`"), "{error}");
 }
