@@ -124,14 +124,14 @@ pub(crate) enum Timing {
     Every { every_us: u64 },
     Once,
     FixedDelay { delay_us: u64 },
-    Several(Several),
+    Several(Box<Several>),
 }
 
 impl Timing {
     /// The timing, and what is the job's own: the anchor or the time, resolved against the time of submission.
     pub fn of(spec: &JobSpec<'_>, at: Timestamp) -> (Self, Option<Timestamp>) {
         if !spec.also.is_empty() {
-            return (Self::Several(Several::of(spec, at)), None);
+            return (Self::Several(Box::new(Several::of(spec, at))), None);
         }
         match spec.schedule {
             ScheduleSpec::Cron { expression, zone } => {
@@ -149,11 +149,9 @@ impl Timing {
             ScheduleSpec::FixedDelay { delay_us } => (Self::FixedDelay { delay_us }, None),
         }
     }
-}
 
-impl Timing {
     /// Whether a combination has a part that the job's name decides; of a single schedule [`Policy::hashed`] says so.
-    pub const fn is_hashed(&self) -> bool {
+    pub fn is_hashed(&self) -> bool {
         matches!(self, Self::Several(several) if several.is_hashed())
     }
 }
