@@ -24,10 +24,12 @@ use super::calendar::Entry;
 use jiff::{
     SignedDuration, Span,
     civil::{Date, DateTime},
+    tz::TimeZone,
 };
 use lines::Line;
 use recurrence::{Recurrence, Unknown};
 use std::{collections::HashSet, fs::File, io::Read as _, path::Path};
+use tickwheel_client::Timestamp;
 use tickwheel_engine::schedule::Zones;
 
 /// Longest calendar file, in bytes.
@@ -74,7 +76,7 @@ pub(super) fn read(path: &Path, zones: &mut Zones) -> Result<Vec<Entry>, String>
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(failed(&format!("longer than {FILE_BYTES_MAX} bytes")));
     }
-    let year = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).year();
+    let year = jiff::Timestamp::now().to_zoned(TimeZone::UTC).year();
     entries(&text, year, zones).map_err(|(line, problem)| format!("{}:{line}: {problem}", path.display()))
 }
 
@@ -168,9 +170,11 @@ impl Event {
                 return Ok(vec![Entry { zone: None, text }]);
             }
         }
-        let until = rule.until.as_deref().map(|text| self.until(text, &start)).transpose()?.unwrap_or(DateTime::MAX);
+        let until = rule.until.as_deref().map(|text| until(text, &start, zones)).transpose()?.unwrap_or(DateTime::MAX);
         let exceptions = self.exceptions(&start, zones)?;
-        let earliest = window.0.checked_sub(Span::new().days(length.as_hours() / 24 + 1)).unwrap_or(window.0);
+        // What began before may still go on; of what is longer than any span, everything may.
+        let longest = Span::new().try_days(length.as_hours() / 24 + 1);
+        let earliest = longest.and_then(|span| window.0.checked_sub(span)).unwrap_or(Date::MIN);
         let starts = rule.days(first, earliest, window.1).map(|day| day.to_datetime(start.at.time()));
         let coming = starts.take_while(|at| *at <= until).filter(|at| !exceptions.contains(at));
         let coming = coming.filter(|at| at.saturating_add(length).date() >= window.0);
@@ -195,22 +199,6 @@ impl Event {
         match length.is_positive() && is_whole {
             true => Ok(length),
             false => Err("it ends before it begins, or takes no time, or no whole days".to_owned()),
-        }
-    }
-
-    /// The last local time that an occurrence may begin at.
-    fn until(&self, text: &str, start: &Moment) -> Result<DateTime, String> {
-        let unreadable = || format!("`UNTIL={text}` is no date or time");
-        let (at, is_date, is_utc) = moment(text).ok_or_else(unreadable)?;
-        if is_date {
-            return Ok(at.date().at(23, 59, 59, 0));
-        }
-        match start.zone.as_deref().filter(|zone| is_utc && *zone != "UTC") {
-            Some(zone) => {
-                let at = at.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| unreadable())?;
-                Ok(at.in_tz(zone).map_err(|_| unreadable())?.datetime())
-            }
-            None => Ok(at),
         }
     }
 
@@ -240,6 +228,20 @@ impl Moment {
         };
         Entry { zone: self.zone.clone(), text }
     }
+}
+
+/// The last local time that an occurrence may begin at.
+fn until(text: &str, start: &Moment, zones: &mut Zones) -> Result<DateTime, String> {
+    let unreadable = || format!("`UNTIL={text}` is no date or time since 1970");
+    let (at, is_date, is_utc) = moment(text).ok_or_else(unreadable)?;
+    if is_date {
+        return Ok(at.date().at(23, 59, 59, 0));
+    }
+    let Some(zone) = start.zone.as_deref().filter(|_| is_utc) else { return Ok(at) };
+    let instant = at.to_zoned(TimeZone::UTC).map_err(|_| unreadable())?.timestamp();
+    let seconds = u64::try_from(instant.as_second()).map_err(|_| unreadable())?;
+    let offset_s = zones.get(zone).map_err(|error| error.to_string())?.offset_s(Timestamp::from_secs(seconds));
+    Ok(at.saturating_add(SignedDuration::from_secs(offset_s.into())))
 }
 
 /// The dates or times of a line.

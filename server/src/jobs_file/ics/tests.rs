@@ -103,6 +103,15 @@ fn times_recur_in_their_zone_but_for_exceptions() {
 }
 
 #[test]
+fn an_event_may_be_longer_than_all_years() {
+    for rule in ["", "\nRRULE:FREQ=DAILY;COUNT=2"] {
+        let lines = format!("DTSTART:20200101T000000\nDURATION:PT175307616H{rule}");
+        let found = check(&event(&lines)).unwrap_or_else(|error| panic!("{lines}: {error:?}"));
+        assert!(found[0].starts_with("- 2020-01-01T00:00:00..9999-12-31"), "{found:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_honoured_is_told_with_line_and_summary() {
     for (lines, problem) in [
         ("", "`DTSTART` is missing"),
@@ -133,7 +142,7 @@ fn what_cannot_be_honoured_is_told_with_line_and_summary() {
         ("DTSTART:20261225\nRRULE:FREQ=YEARLY;BYMONTH=13", "`BYMONTH=13` of `RRULE` cannot be honoured"),
         ("DTSTART:20261225\nRRULE:FREQ=YEARLY;BYDAY=XX", "`BYDAY=XX` of `RRULE` cannot be honoured"),
         ("DTSTART:20261225\nRRULE:FREQ=YEARLY;BYDAY=é", "`BYDAY=é` of `RRULE` cannot be honoured"),
-        ("DTSTART:20261225\nRRULE:FREQ=YEARLY;UNTIL=soon", "`UNTIL=SOON` is no date or time"),
+        ("DTSTART:20261225\nRRULE:FREQ=YEARLY;UNTIL=soon", "`UNTIL=SOON` is no date or time since 1970"),
         (
             "DTSTART:20261225\nRRULE:FREQ=YEARLY\nEXDATE:20261225T000000Z",
             "`EXDATE` is not of the kind and the zone of `DTSTART`",
