@@ -143,6 +143,7 @@ fn what_is_wrong_is_named_with_its_line() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "searches through years")]
 fn schedule_goes_on_behind_what_is_excluded() {
     let every = |expression: &str| Schedule::cron(expression, "Europe/Berlin", &mut zones()).expect("valid");
     let noon = Schedule::once(at("2026-12-25T12:00", "UTC"));
@@ -169,6 +170,7 @@ fn schedule_goes_on_behind_what_is_excluded() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "looks at every minute of a day")]
 fn stretch_ends_where_the_clock_is_turned() {
     // Berlin's clock goes from 02:00 to 03:00 on 28 March 2027, and from 03:00 back to 02:00 on 31 October.
     let day = exclusions("2027-03-28\n2027-10-31", "Europe/Berlin");

@@ -325,6 +325,7 @@ fn rules_hold_for_the_firings_of_all_schedules_together() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "submits hundreds of jobs")]
 fn each_of_several_expressions_is_settled_by_the_name_and_shown_as_written() {
     let mut world = World::new(1);
     let hashed = ScheduleSpec::Cron { expression: "H * * * *", zone: "UTC" };
@@ -419,6 +420,7 @@ fn exclusions_without_a_zone_go_by_the_job_s_first_cron_expression() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "searches through years")]
 fn exclusions_that_are_wrong_or_leave_nothing_are_refused() {
     let mut world = World::new(1);
     let daily = ScheduleSpec::Cron { expression: "0 9 * * SAT", zone: "UTC" };
