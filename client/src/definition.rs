@@ -8,7 +8,7 @@ use tickwheel_wire::{
     Timestamp,
     job::{
         DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, LabelError, Misfire, Overlap, POOL_DEFAULT, Priority,
-        RetryPolicy, START_TO_CLOSE_MS_DEFAULT, ScheduleSpec, labels, labels_text,
+        RetryPolicy, START_TO_CLOSE_MS_DEFAULT, ScheduleListBuf, ScheduleSpec, labels, labels_text,
     },
 };
 
@@ -30,7 +30,7 @@ pub enum Schedule {
         /// The time that the multiples are counted from; none: the time of submission.
         anchor: Option<Timestamp>,
     },
-    /// Once, at a time. A time in the past fires at once.
+    /// Once, at a time. A time in the past fires at once, but as one of several schedules not at all.
     Once {
         /// The time.
         at: Timestamp,
@@ -48,7 +48,8 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    fn spec(&self) -> ScheduleSpec<'_> {
+    /// As the protocol carries it.
+    pub fn spec(&self) -> ScheduleSpec<'_> {
         match self {
             Self::Cron { expression, zone } => ScheduleSpec::Cron { expression, zone },
             Self::Interval { every, anchor } => {
@@ -90,6 +91,10 @@ pub struct JobDefinition {
     pub handler: String,
     /// When it fires.
     pub schedule: Schedule,
+    /// When it fires too: further schedules, of which [`JobDefinition::schedules`] speaks.
+    pub also: ScheduleListBuf,
+    /// Times at which it does not fire: entries of an exclusion calendar, one per line.
+    pub exclusions: String,
     /// Bytes handed to the handler.
     pub payload: Vec<u8>,
     /// Which workers run it.
@@ -124,6 +129,8 @@ impl JobDefinition {
             name: spec.name.to_owned(),
             handler: spec.handler.to_owned(),
             schedule: spec.schedule.into(),
+            also: spec.also.into(),
+            exclusions: spec.exclusions.to_owned(),
             payload: spec.payload.to_vec(),
             pool: spec.pool.to_owned(),
             priority: spec.priority,
@@ -137,6 +144,11 @@ impl JobDefinition {
         })
     }
 
+    /// All its schedules. The job fires at the times of each, and once where some have the same.
+    pub fn schedules(&self) -> impl Iterator<Item = Schedule> {
+        std::iter::once(self.schedule.clone()).chain(self.also.as_list().iter().map(Schedule::from))
+    }
+
     /// The definition as the protocol carries it.
     pub fn spec(&self) -> JobSpec<'_> {
         JobSpec {
@@ -144,6 +156,8 @@ impl JobDefinition {
             name: &self.name,
             handler: &self.handler,
             schedule: self.schedule.spec(),
+            also: self.also.as_list(),
+            exclusions: &self.exclusions,
             payload: &self.payload,
             pool: &self.pool,
             priority: self.priority,
@@ -194,6 +208,8 @@ impl JobBuilder {
             name: name.into(),
             handler: String::new(),
             schedule: Schedule::Once { at: Timestamp::EPOCH },
+            also: ScheduleListBuf::default(),
+            exclusions: String::new(),
             payload: Vec::new(),
             pool: POOL_DEFAULT.to_owned(),
             priority: Priority::P1,
@@ -231,6 +247,32 @@ impl JobBuilder {
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.definition.schedule = schedule;
         self.scheduled = true;
+        self
+    }
+
+    /// Fires at the times of this schedule too, once where it coincides with another. May be given up to 15 times, but not beside
+    /// [`Schedule::After`] or [`Schedule::FixedDelay`], nor with them.
+    ///
+    /// ```
+    /// use tickwheel_client::{JobBuilder, Schedule};
+    ///
+    /// let saturdays = Schedule::Cron { expression: "0 10 * * SAT".to_owned(), zone: "Europe/Paris".to_owned() };
+    /// let opening = JobBuilder::new("opening").handler("open").cron("0 8 * * MON-FRI").zone("Europe/Paris").also(&saturdays);
+    /// ```
+    pub fn also(mut self, schedule: &Schedule) -> Self {
+        self.definition.also.push(&schedule.spec());
+        self
+    }
+
+    /// Does not fire at the times that an entry names: `2026-12-25`, `2026-12-24..2027-01-01`, `12-25`, `SAT,SUN`, `weekends`,
+    /// `2026-12-24T14:00..2026-12-24T18:00`, `cron * 12-13 * * *`. May be given several times; `zone Europe/Berlin` is the zone of the entries
+    /// behind it, which else is that of the first cron expression, or UTC. Not with [`Schedule::FixedDelay`].
+    pub fn exclude(mut self, entry: impl AsRef<str>) -> Self {
+        let exclusions = &mut self.definition.exclusions;
+        if !exclusions.is_empty() {
+            exclusions.push('\n');
+        }
+        exclusions.push_str(entry.as_ref());
         self
     }
 
@@ -484,11 +526,16 @@ mod tests {
             Schedule::After { delay: Duration::from_secs(3) },
             Schedule::FixedDelay { delay: Duration::from_secs(4) },
         ];
+        let daily = Schedule::Cron { expression: "@daily".to_owned(), zone: "UTC".to_owned() };
         for schedule in schedules {
             let definition = JobBuilder::new("n")
                 .tenant("t")
                 .handler("h")
-                .schedule(schedule)
+                .schedule(schedule.clone())
+                .also(&daily)
+                .also(&schedule)
+                .exclude("zone Europe/Berlin")
+                .exclude("12-25")
                 .payload("p")
                 .priority(Priority::P0)
                 .start_to_close(None)
@@ -510,6 +557,7 @@ mod tests {
                 .definition;
             let mut bytes = Vec::new();
             definition.spec().encode(&mut bytes);
+            assert!(definition.schedules().eq([schedule.clone(), daily.clone(), schedule]));
             assert_eq!(JobDefinition::decode(&bytes), Ok(definition));
         }
     }

@@ -172,5 +172,8 @@ pub use tickwheel_wire::{
         request::{ExecutionState, SubmitMode},
         session::RefusalCode,
     },
-    job::{DstGap, DstOverlap, FiringRules, JobState, JobStates, LabelError, Misfire, Overlap, Priority, RetryPolicy},
+    job::{
+        DstGap, DstOverlap, FiringRules, JobState, JobStates, LabelError, Misfire, Overlap, Priority, RetryPolicy,
+        ScheduleListBuf,
+    },
 };

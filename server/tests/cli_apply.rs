@@ -66,6 +66,13 @@ schedule_to_start = "1s 500ms"
 pause_after_failures = 5
 
 [[job]]
+name = "excluding"
+schedules = [{ cron = "H 9 * * *", zone = "Asia/Tokyo" }, { anchor = 2030-01-31T09:00:00Z, every = "7h" }]
+exclude = ["SAT,SUN", "zone Europe/Berlin", "12-25", "2099-12-24T14:00..2099-12-27T06:00", "cron * 12 * * *"]
+handler = "h"
+dst_gap = "skip"
+
+[[job]]
 name = "once"
 at = 2099-01-31T09:00:00.000001Z
 handler = "h"
@@ -222,7 +229,7 @@ fn what_is_exported_can_be_applied_here_without_a_change_and_elsewhere_as_the_sa
     let before = jobs(&here);
     let again = apply(&here, &exported, &["--prune"]).ok();
     assert!(again.actions().iter().all(|(_, action)| action == "unchanged"), "{again:?}");
-    assert_eq!(again.actions().len(), 6);
+    assert_eq!(again.actions().len(), 7);
     assert_eq!(jobs(&here), before, "revisions and all else");
 
     let made = apply(&there, &exported, &[]).ok();
@@ -234,16 +241,59 @@ fn what_is_exported_can_be_applied_here_without_a_change_and_elsewhere_as_the_sa
 #[test]
 fn what_was_resolved_at_submission_is_exported_as_it_stands() {
     let dev = Dev::start_server();
-    let file = handled("interval", "every = \"1h\"") + &handled("once", "after = \"1000h\"");
+    let several = handled("several", "cron = \"@yearly\"\nschedules = [{ every = \"2h\" }, { every = \"3h\" }]");
+    let file = handled("interval", "every = \"1h\"") + &handled("once", "after = \"1000h\"") + &several;
     apply(&dev, &file, &[]).ok();
     let exported = export(&dev);
     assert!(exported.contains("\nevery = \"1h\"\nanchor = 2") && exported.contains("\nat = 2"), "{exported}");
-    for text in [&exported, &handled("interval", "every = \"1h\"")] {
+    for text in [&exported, &handled("interval", "every = \"1h\""), &several] {
         let again = apply(&dev, text, &[]).ok();
         assert!(again.actions().iter().all(|(_, action)| action == "unchanged"), "{again:?}");
     }
     let once = apply(&dev, &handled("once", "after = \"1000h\""), &[]).ok();
     assert_eq!(once.actions(), pairs(&[("once", "changed")]), "it counts from each apply");
+}
+
+#[test]
+fn a_changed_calendar_changes_the_jobs_that_name_it() {
+    let dev = Dev::start_server();
+    let write = |name: &str, text: &str| fs::write(dev.folder().join(name), text).expect("written");
+    let event = |date: &str| {
+        format!("BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Closed\nDTSTART;VALUE=DATE:{date}\nEND:VEVENT\nEND:VCALENDAR\n")
+    };
+    let jobs_file = "[[calendar]]\nname = \"holidays\"\ndates = [\"12-25\"]\nics = \"closed.ics\"\n".to_owned()
+        + &handled("with", "cron = \"0 9 * * *\"\nexclude = [\"holidays\", \"weekends\"]")
+        + &handled("without", "cron = \"0 9 * * *\"");
+    write("jobs.toml", &jobs_file);
+    write("closed.ics", &event("20990501"));
+    let path = dev.folder().join("jobs.toml").display().to_string();
+    let apply = |more: &[&str]| dev.run(&[&["job", "apply", "-f", &path, "--output", "json"], more].concat(), "");
+    apply(&[]).ok();
+    let shown = dev.run(&["job", "get", "with", "--output", "json"], "").ok().json();
+    assert_eq!(shown["exclusions"], json!(["12-25", "2099-05-01", "weekends"]));
+    let table = dev.run(&["job", "get", "with"], "").ok().stdout;
+    assert!(table.contains("12-25; 2099-05-01; weekends"), "{table}");
+    assert_eq!(apply(&[]).ok().actions(), pairs(&[("with", "unchanged"), ("without", "unchanged")]));
+
+    write("closed.ics", &event("20990601"));
+    let plan = apply(&["--dry-run"]).ok();
+    assert_eq!(plan.actions(), pairs(&[("with", "changed"), ("without", "unchanged")]));
+    let change = json!([{
+        "key": "exclude", "from": ["12-25", "2099-05-01", "weekends"], "to": ["12-25", "2099-06-01", "weekends"],
+    }]);
+    assert_eq!(plan.json()[0]["changes"], change);
+    write("closed.ics", "BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Feast\nEND:VEVENT\nEND:VCALENDAR\n");
+    let wrong = apply(&[]);
+    assert_eq!(wrong.status, Some(1), "{wrong:?}");
+    assert!(wrong.stderr.contains("closed.ics:2: event \"Feast\": `DTSTART` is missing"), "{wrong:?}");
+}
+
+#[test]
+fn exclusions_that_leave_nothing_are_refused_by_the_server() {
+    let dev = Dev::start_server();
+    let answer = apply(&dev, &handled("never", "cron = \"0 9 * * SAT\"\nexclude = [\"weekends\"]"), &[]);
+    assert!(answer.status == Some(1) && answer.stderr.contains("never-fires"), "{answer:?}");
+    assert_eq!(jobs(&dev), [] as [Value; 0]);
 }
 
 #[test]

@@ -7,10 +7,12 @@
 mod fields;
 mod labels;
 mod rules;
+mod schedules;
 mod selector;
 
 pub use labels::{LabelError, labels, labels_text};
 pub use rules::{DstGap, DstOverlap, FiringRules, Misfire, Overlap};
+pub use schedules::{ScheduleList, ScheduleListBuf};
 pub use selector::{JobState, JobStates, LabelSelector};
 
 use crate::{
@@ -49,7 +51,7 @@ pub enum ScheduleSpec<'a> {
         /// The time that the multiples are counted from. [`Timestamp::MAX`]: the time of submission.
         anchor: Timestamp,
     },
-    /// Once, at a time. A time in the past fires at once.
+    /// Once, at a time. A time in the past fires at once, but as one of several schedules not at all.
     Once {
         /// The time.
         at: Timestamp,
@@ -98,6 +100,11 @@ pub struct JobSpec<'a> {
     pub handler: &'a str,
     /// When it fires.
     pub schedule: ScheduleSpec<'a>,
+    /// When it fires too: it does at the times of all its schedules, at most 16 in all, and once where several have the same. Default none.
+    pub also: ScheduleList<'a>,
+    /// Times at which it does not fire: entries of an exclusion calendar, one per line, at most 16 KiB. Their zone, unless they name one, is
+    /// that of the first cron expression, or UTC. Default none.
+    pub exclusions: &'a str,
     /// Bytes handed to the handler.
     pub payload: &'a [u8],
     /// Which workers run it, 1 to 64 bytes. Default `standard`.
@@ -200,6 +207,8 @@ mod tag {
     pub const NON_RETRYABLE: u8 = 17;
     // 18 to 31: see `rules`.
     pub const FIXED_DELAY: u8 = 32;
+    pub const ALSO: u8 = 33;
+    pub const EXCLUSIONS: u8 = 34;
     pub const LABELS: u8 = 35;
 }
 
@@ -211,6 +220,8 @@ impl<'a> JobSpec<'a> {
             name,
             handler,
             schedule,
+            also: ScheduleList::default(),
+            exclusions: "",
             payload: &[],
             pool: POOL_DEFAULT,
             priority: Priority::P1,
@@ -256,6 +267,12 @@ impl<'a> JobSpec<'a> {
         if is_late {
             self.schedule.encode(&mut fields);
         }
+        if !self.also.is_empty() {
+            fields.put(tag::ALSO, self.also.as_bytes());
+        }
+        if !self.exclusions.is_empty() {
+            fields.put(tag::EXCLUSIONS, self.exclusions.as_bytes());
+        }
         if !self.labels.is_empty() {
             fields.put(tag::LABELS, self.labels.as_bytes());
         }
@@ -277,11 +294,12 @@ impl<'a> JobSpec<'a> {
                 return Err(JobSpecError::UnknownField(tag));
             }
             last_tag = tag;
-            if matches!(tag, tag::CRON | tag::INTERVAL | tag::ONCE | tag::AFTER | tag::FIXED_DELAY) {
+            if let Some(schedule) = ScheduleSpec::decode(tag, value)? {
                 if scheduled {
                     return Err(JobSpecError::UnknownField(tag));
                 }
-                scheduled = true;
+                (spec.schedule, scheduled) = (schedule, true);
+                continue;
             }
             spec.decode_field(tag, value)?;
         }
@@ -298,17 +316,6 @@ impl<'a> JobSpec<'a> {
             tag::TENANT => self.tenant = text(value, "tenant")?,
             tag::NAME => self.name = text(value, "name")?,
             tag::HANDLER => self.handler = text(value, "handler")?,
-            tag::CRON => self.schedule = decode_cron(value)?,
-            tag::INTERVAL => {
-                let mut input = Reader::new(value);
-                let every_us = input.u64("every_us")?;
-                let anchor = Timestamp::from_micros(input.u64("anchor")?);
-                input.finish()?;
-                self.schedule = ScheduleSpec::Interval { every_us, anchor };
-            }
-            tag::ONCE => self.schedule = ScheduleSpec::Once { at: fixed(value, "at")? },
-            tag::AFTER => self.schedule = ScheduleSpec::After { delay_us: fixed(value, "delay_us")? },
-            tag::FIXED_DELAY => self.schedule = ScheduleSpec::FixedDelay { delay_us: fixed(value, "delay_us")? },
             tag::PAYLOAD => self.payload = value,
             tag::POOL => self.pool = text(value, "pool")?,
             tag::PRIORITY => self.priority = fixed(value, "priority")?,
@@ -320,6 +327,8 @@ impl<'a> JobSpec<'a> {
             tag::PAUSED => self.paused = fixed(value, "paused")?,
             tag::NON_RETRYABLE => self.non_retryable = text(value, "non_retryable")?,
             tag::LABELS => self.labels = text(value, "labels")?,
+            tag::ALSO => self.also = ScheduleList::decode(value)?,
+            tag::EXCLUSIONS => self.exclusions = text(value, "exclusions")?,
             other => return self.rules.decode_field(other, value),
         }
         Ok(())
@@ -339,22 +348,59 @@ impl<'a> JobSpec<'a> {
             let length = self.payload.len();
             return Err(JobSpecError::Length { field: "payload", length, length_max: payload_bytes_max });
         }
-        match self.schedule {
-            ScheduleSpec::Cron { expression, zone } => {
-                name("cron", expression, limits::CRON_BYTES_MAX)?;
-                name("zone", zone, limits::ZONE_BYTES_MAX)?;
-            }
-            ScheduleSpec::Interval { every_us, .. } => range("every_us", every_us, 1_000, DELAY_US_MAX)?,
-            ScheduleSpec::After { delay_us } => range("delay_us", delay_us, 0, DELAY_US_MAX)?,
-            ScheduleSpec::FixedDelay { delay_us } => range("delay_us", delay_us, 1_000, DELAY_US_MAX)?,
-            ScheduleSpec::Once { .. } => {}
-        }
+        self.validate_schedules()?;
         range("attempts_max", self.retry.attempts_max.into(), 1, 1_000)?;
         range("multiplier_milli", self.retry.multiplier_milli.into(), 1_000, 10_000)?;
         range("jitter_percent", self.retry.jitter_percent.into(), 0, 100)?;
         self.validate_non_retryable()?;
         labels::validate(self.labels)?;
-        self.rules.validate(&self.schedule)
+        self.validate_exclusions()?;
+        self.rules.validate(self)
+    }
+
+    /// The zone of exclusions that name none: that of the first cron expression, or UTC.
+    pub fn exclusion_zone(&self) -> &'a str {
+        self.schedules()
+            .find_map(|schedule| match schedule {
+                ScheduleSpec::Cron { zone, .. } => Some(zone),
+                _ => None,
+            })
+            .unwrap_or("UTC")
+    }
+
+    /// All schedules, the first included.
+    pub fn schedules(&self) -> impl Iterator<Item = ScheduleSpec<'a>> {
+        std::iter::once(self.schedule).chain(self.also.iter())
+    }
+
+    fn validate_schedules(&self) -> Result<(), JobSpecError> {
+        let (mut count, mut counted_from_elsewhere) = (0, None);
+        for schedule in self.schedules() {
+            schedule.validate()?;
+            count += 1;
+            counted_from_elsewhere = match schedule {
+                ScheduleSpec::After { .. } => Some("after"),
+                ScheduleSpec::FixedDelay { .. } => Some("fixed_delay"),
+                _ => counted_from_elsewhere,
+            };
+        }
+        range("schedules", count, 1, limits::SCHEDULES_MAX)?;
+        match counted_from_elsewhere {
+            Some(field) if count > 1 => {
+                let (relation, other) = ("cannot be combined with", "other schedules");
+                Err(JobSpecError::Contradiction { field, relation, other })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the entries mean something is for their parser to say.
+    fn validate_exclusions(&self) -> Result<(), JobSpecError> {
+        if self.exclusions.is_empty() {
+            return Ok(());
+        }
+        length("exclusions", self.exclusions, limits::EXCLUSIONS_BYTES_MAX)?;
+        self.exclusions.split('\n').try_for_each(|entry| name("exclusions", entry, limits::EXCLUSIONS_BYTES_MAX))
     }
 
     fn validate_non_retryable(&self) -> Result<(), JobSpecError> {
@@ -393,7 +439,7 @@ impl RetryPolicy {
     }
 }
 
-impl ScheduleSpec<'_> {
+impl<'a> ScheduleSpec<'a> {
     fn encode(&self, fields: &mut FieldWriter<'_>) {
         match *self {
             ScheduleSpec::Cron { expression, zone } => {
@@ -411,21 +457,50 @@ impl ScheduleSpec<'_> {
             ScheduleSpec::FixedDelay { delay_us } => fields.put(tag::FIXED_DELAY, &delay_us.to_le_bytes()),
         }
     }
-}
 
-fn decode_cron(value: &[u8]) -> Result<ScheduleSpec<'_>, DecodeError> {
-    let mut input = Reader::new(value);
-    let expression = input.str("cron")?;
-    let zone = input.str("zone")?;
-    input.finish()?;
-    Ok(ScheduleSpec::Cron { expression, zone })
+    /// A field that says when the job fires; `None`: it says something else.
+    fn decode(tag: u8, value: &'a [u8]) -> Result<Option<Self>, DecodeError> {
+        let mut input = Reader::new(value);
+        Ok(Some(match tag {
+            tag::CRON => {
+                let (expression, zone) = (input.str("cron")?, input.str("zone")?);
+                input.finish()?;
+                Self::Cron { expression, zone }
+            }
+            tag::INTERVAL => {
+                let (every_us, anchor) = (input.u64("every_us")?, Timestamp::from_micros(input.u64("anchor")?));
+                input.finish()?;
+                Self::Interval { every_us, anchor }
+            }
+            tag::ONCE => Self::Once { at: fixed(value, "at")? },
+            tag::AFTER => Self::After { delay_us: fixed(value, "delay_us")? },
+            tag::FIXED_DELAY => Self::FixedDelay { delay_us: fixed(value, "delay_us")? },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn validate(&self) -> Result<(), JobSpecError> {
+        match *self {
+            Self::Cron { expression, zone } => {
+                name("cron", expression, limits::CRON_BYTES_MAX)?;
+                name("zone", zone, limits::ZONE_BYTES_MAX)
+            }
+            Self::Interval { every_us, .. } => range("every_us", every_us, 1_000, DELAY_US_MAX),
+            Self::After { delay_us } => range("delay_us", delay_us, 0, DELAY_US_MAX),
+            Self::FixedDelay { delay_us } => range("delay_us", delay_us, 1_000, DELAY_US_MAX),
+            Self::Once { .. } => Ok(()),
+        }
+    }
 }
 
 fn name(field: &'static str, value: &str, length_max: usize) -> Result<(), JobSpecError> {
-    if value.is_empty() || value.len() > length_max {
-        return Err(JobSpecError::Length { field, length: value.len(), length_max });
-    }
+    length(field, value, length_max)?;
     if value.chars().any(char::is_control) { Err(JobSpecError::ControlCharacter(field)) } else { Ok(()) }
+}
+
+fn length(field: &'static str, value: &str, length_max: usize) -> Result<(), JobSpecError> {
+    let length = value.len();
+    if (1..=length_max).contains(&length) { Ok(()) } else { Err(JobSpecError::Length { field, length, length_max }) }
 }
 
 fn range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), JobSpecError> {

@@ -42,3 +42,7 @@ pub const LABEL_KEY_BYTES_MAX: usize = 63;
 pub const LABEL_VALUE_BYTES_MAX: usize = 255;
 /// Longest text of labels, in bytes: as many as may be of the longest, each with its `=`, between commas.
 pub const LABELS_BYTES_MAX: usize = LABELS_MAX * (LABEL_KEY_BYTES_MAX + 1 + LABEL_VALUE_BYTES_MAX + 1) - 1;
+/// Most schedules of one job.
+pub const SCHEDULES_MAX: u64 = 16;
+/// Longest list of exclusions, in bytes.
+pub const EXCLUSIONS_BYTES_MAX: usize = 16 << 10;

@@ -17,7 +17,7 @@ use tickwheel_wire::{
     },
     job::{
         DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, JobState, JobStates, LabelSelector, Misfire, Overlap,
-        Priority, RetryPolicy, ScheduleSpec, labels_text,
+        Priority, RetryPolicy, ScheduleList, ScheduleListBuf, ScheduleSpec, labels_text,
     },
 };
 
@@ -224,6 +224,46 @@ fn the_optional_end_of_a_frame_is_left_out_when_it_says_nothing() {
 }
 
 #[test]
+fn schedules_that_cannot_be_combined_are_named() {
+    let every = ScheduleSpec::Interval { every_us: 1_000, anchor: Timestamp::EPOCH };
+    let once = ScheduleSpec::Once { at: Timestamp::EPOCH };
+    let (after, delay) = (ScheduleSpec::After { delay_us: 5 }, ScheduleSpec::FixedDelay { delay_us: 1_000 });
+    let cron = ScheduleSpec::Cron { expression: "@daily", zone: "UTC" };
+    let many = |count| [every].repeat(count);
+    let plain = FiringRules::default();
+    let (skip, limited) = (FiringRules { dst_gap: DstGap::Skip, ..plain }, FiringRules { executions_max: 2, ..plain });
+    let cases = [
+        (once, vec![once], limited, ""),
+        (every, vec![cron], skip, ""),
+        (every, many(15), plain, ""),
+        (every, many(16), plain, "`schedules` is 17; allowed are 1 to 16"),
+        (every, vec![after], plain, "`after` cannot be combined with `other schedules`"),
+        (after, vec![every], plain, "`after` cannot be combined with `other schedules`"),
+        (cron, vec![once, delay], plain, "`fixed_delay` cannot be combined with `other schedules`"),
+        (delay, vec![cron], plain, "`fixed_delay` cannot be combined with `other schedules`"),
+        (once, vec![every], skip, "`dst_gap` is of use only with `cron`"),
+        (
+            every,
+            vec![cron, ScheduleSpec::Interval { every_us: 999, anchor: Timestamp::EPOCH }],
+            plain,
+            "`every_us` is 999; allowed are 1000 to 3162240000000000",
+        ),
+        (
+            every,
+            vec![ScheduleSpec::Cron { expression: "", zone: "UTC" }],
+            plain,
+            "`cron` has 0 bytes; allowed are 1 to 256",
+        ),
+    ];
+    for (schedule, others, rules, expected) in cases {
+        let also: ScheduleListBuf = others.iter().copied().collect();
+        let spec = JobSpec { also: also.as_list(), rules, ..JobSpec::new("t", "n", "h", schedule) };
+        let message = spec.validate(10).err().map_or_else(String::new, |error| error.to_string());
+        assert_eq!(message, expected, "{spec:?}");
+    }
+}
+
+#[test]
 fn wrong_labels_are_named_as_such() {
     let spec = JobSpec::new("t", "n", "h", ScheduleSpec::After { delay_us: 5 });
     assert_eq!(JobSpec { labels: "env=prod,team=ops", ..spec }.validate(10), Ok(()));
@@ -231,8 +271,51 @@ fn wrong_labels_are_named_as_such() {
     assert_eq!(message, "`labels`: the key `env` is not behind those that sort before it");
 }
 
+#[test]
+fn exclusions_have_their_limits() {
+    let every = JobSpec::new("t", "n", "h", ScheduleSpec::Interval { every_us: 1_000, anchor: Timestamp::EPOCH });
+    let delay = JobSpec { schedule: ScheduleSpec::FixedDelay { delay_us: 1_000 }, ..every };
+    let most = "12-25\n".repeat(2_730) + "SAT";
+    let more = most.clone() + "\nSU";
+    assert_eq!(most.len(), 16_383);
+    for (spec, exclusions, expected) in [
+        (every, &*most, ""),
+        (every, &*more, "`exclusions` has 16386 bytes; allowed are 1 to 16384"),
+        (every, "12-25\n", "`exclusions` has 0 bytes; allowed are 1 to 16384"),
+        (every, "12-25\r\n12-26", "`exclusions` holds a control character"),
+        (delay, "12-25", "`exclusions` makes no sense with `a fixed delay`"),
+    ] {
+        let message =
+            JobSpec { exclusions, ..spec }.validate(10).err().map_or_else(String::new, |error| error.to_string());
+        assert_eq!(message, expected);
+    }
+}
+
+#[test]
+fn only_schedules_are_read_as_further_schedules() {
+    let mut priority = Vec::new();
+    JobSpec { priority: Priority::P0, ..JobSpec::new("t", "n", "h", ScheduleSpec::After { delay_us: 0 }) }
+        .encode(&mut priority);
+    assert_eq!(ScheduleList::decode(&priority), Err(JobSpecError::UnknownField(1)));
+    for (bytes, field) in [(&[4][..], "also.value"), (&[6, 8, 0, 0, 0, 1], "also.value")] {
+        let error = ScheduleList::decode(bytes).unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
+    }
+    assert_eq!(ScheduleList::decode(&[]).unwrap().iter().count(), 0);
+}
+
 fn schedules() -> impl Strategy<Value = (u8, u64, u64, String, String)> {
     (0..5u8, any::<u64>(), any::<u64>(), "[*0-9/, -]{1,30}", "[A-Za-z/_]{1,30}")
+}
+
+fn schedule_spec((kind, first, second, expression, zone): &(u8, u64, u64, String, String)) -> ScheduleSpec<'_> {
+    match kind {
+        0 => ScheduleSpec::Cron { expression, zone },
+        1 => ScheduleSpec::Interval { every_us: *first, anchor: Timestamp::from_micros(*second) },
+        2 => ScheduleSpec::Once { at: Timestamp::from_micros(*first) },
+        3 => ScheduleSpec::After { delay_us: *first },
+        _ => ScheduleSpec::FixedDelay { delay_us: *first },
+    }
 }
 
 fn rules() -> impl Strategy<Value = FiringRules> {
@@ -263,21 +346,19 @@ const EMPTY_TOO: &str = if cfg!(miri) { "[ -~é-😀]{0,20}" } else { "\\PC{0,20
 proptest! {
     #[test]
     fn definitions_are_read_back_as_written(
-        schedule in schedules(), texts in (SHORT, LONG, SHORT, SHORT, EMPTY_TOO, EMPTY_TOO), payload: Vec<u8>,
+        schedule in schedules(), others in vec(schedules(), 0..4), texts in (SHORT, LONG, SHORT, SHORT, EMPTY_TOO, EMPTY_TOO),
+        payload: Vec<u8>, exclusions in EMPTY_TOO,
         numbers in any::<(u16, u32, u16, u32, u8)>(), more in any::<(u32, u32, bool)>(), priority in 0..3u8, rules in rules(),
     ) {
-        let (kind, first, second, expression, zone) = &schedule;
+        let also: ScheduleListBuf = others.iter().map(schedule_spec).collect();
+        prop_assert!(also.as_list().iter().eq(others.iter().map(schedule_spec)));
         let spec = JobSpec {
             tenant: &texts.0,
             name: &texts.1,
             handler: &texts.2,
-            schedule: match kind {
-                0 => ScheduleSpec::Cron { expression, zone },
-                1 => ScheduleSpec::Interval { every_us: *first, anchor: Timestamp::from_micros(*second) },
-                2 => ScheduleSpec::Once { at: Timestamp::from_micros(*first) },
-                3 => ScheduleSpec::After { delay_us: *first },
-                _ => ScheduleSpec::FixedDelay { delay_us: *first },
-            },
+            schedule: schedule_spec(&schedule),
+            also: also.as_list(),
+            exclusions: &exclusions,
             payload: &payload,
             pool: &texts.3,
             priority: Priority::from_number(priority).unwrap(),

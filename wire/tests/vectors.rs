@@ -11,7 +11,7 @@ use tickwheel_wire::{
     frame::{Frame, FrameHeader, FrameType, request::*, session::*, work::*},
     job::{
         DstGap, DstOverlap, JobSpec, JobSpecError, JobState, JobStates, Misfire, Overlap, Priority, RetryPolicy,
-        ScheduleSpec,
+        ScheduleList, ScheduleSpec,
     },
     limits, name_hash, partition_of,
 };
@@ -336,6 +336,8 @@ fn check_job(vector: &Vector) {
             "at" => spec.schedule = ScheduleSpec::Once { at: FromValue::from_value(value) },
             "delay_us" => spec.schedule = ScheduleSpec::After { delay_us: number() },
             "fixed_delay_us" => spec.schedule = ScheduleSpec::FixedDelay { delay_us: number() },
+            "exclusions" => spec.exclusions = str::from_utf8(&value.bytes).unwrap(),
+            "also" => spec.also = ScheduleList::decode(&value.bytes).unwrap(),
             "non_retryable" => spec.non_retryable = value.text,
             "misfire" => spec.rules.misfire = FromValue::from_value(value),
             "misfire_max" => spec.rules.misfire_max = FromValue::from_value(value),
@@ -611,6 +613,8 @@ fn the_document_names_the_limits() {
     assert_eq!(bytes("handler"), limits::HANDLER_NAME_BYTES_MAX);
     assert_eq!(bytes("pool"), limits::POOL_NAME_BYTES_MAX);
     assert_eq!(bytes("cron expression, zone"), limits::CRON_BYTES_MAX);
+    assert_eq!(bytes("schedules of a job") as u64, limits::SCHEDULES_MAX);
+    assert_eq!(bytes("exclusions"), limits::EXCLUSIONS_BYTES_MAX);
     assert_eq!(bytes("idempotency key"), limits::IDEMPOTENCY_KEY_BYTES_MAX);
     assert_eq!(bytes("labels of a job, conditions of a selector"), limits::LABELS_MAX);
     assert_eq!(bytes("key of a label"), limits::LABEL_KEY_BYTES_MAX);

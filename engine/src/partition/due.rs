@@ -3,11 +3,13 @@
 //! A plain job never comes here: its flag [`Flag::RULED`] is not set. Firings that wait are not stored: the record holds the first
 //! firing that was neither executed nor given up, the schedule the others, and [`super::standing::Standing`] why they wait.
 //!
+//! What is excluded is no firing, so nothing here speaks of it but [`Partition::firing_after`].
+//!
 //! Where a firing is put off by jitter, the record holds the time it is put off to. That lies before the next firing of the schedule, so
 //! the schedule's next firing after it is the next firing.
 
 use super::{
-    Flag, NO_WORKER, Partition, Turn, low, micros_between,
+    Flag, JobRecord, NO_WORKER, Partition, Turn, low, micros_between,
     policy::{MISSED_MAX, Policy, Progress, Timing},
     recent::{Attempt, Texts},
 };
@@ -32,7 +34,7 @@ impl Policy {
     pub fn is_ruled(&self, timing: &Timing) -> bool {
         let FiringRules { dst_gap, dst_overlap, .. } = self.rules;
         let plain = FiringRules { dst_gap, dst_overlap, ..FiringRules::default() };
-        self.rules != plain || matches!(timing, Timing::FixedDelay { .. })
+        self.rules != plain || self.exclusions.is_some() || matches!(timing, Timing::FixedDelay { .. })
     }
 
     /// How late a firing may be to be executed.
@@ -71,12 +73,16 @@ impl Partition {
 
     /// The first firing of the schedule after `after` that the job's rules let be; [`Timestamp::MAX`]: none.
     pub(super) fn firing_after(&mut self, slot: u32, after: Timestamp, turn: &mut Turn<'_>) -> Timestamp {
-        let (rules, schedule) = (*self.rules(slot), self.table.record(slot).schedule);
-        let (own, job) = (self.own_time(slot), self.job_id(slot).raw());
+        let JobRecord { policy, schedule, .. } = *self.table.record(slot);
+        let (rules, own, job) = (*self.rules(slot), self.own_time(slot), self.job_id(slot).raw());
         let rhythm = self.rhythms.value_mut(schedule);
+        // The zones were known when the job was submitted; a database that lost one leaves the job without a next fire.
+        let Ok(exclusions) = self.policies.value_mut(policy).exclusions(turn.zones) else {
+            return Timestamp::MAX;
+        };
         rules.firing_after(job, after, |after| {
-            // The zone was known when the job was submitted; a database that lost it leaves the job without a next fire.
-            rhythm.first_after(Some(own), after, turn.zones).ok().flatten().unwrap_or(Timestamp::MAX)
+            let schedule = |after| rhythm.first_after(Some(own), after, turn.zones).ok().flatten();
+            exclusions.first_allowed(after, schedule).unwrap_or(Timestamp::MAX)
         })
     }
 

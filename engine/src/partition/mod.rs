@@ -35,6 +35,7 @@ pub(crate) mod policy;
 mod query;
 pub(crate) mod recent;
 pub(crate) mod record;
+mod several;
 mod snapshot;
 mod standing;
 pub(crate) mod submit;

@@ -1,8 +1,9 @@
 //! What many jobs have in common: their rules, and the rhythm they fire in.
 
+use super::several::Several;
 use crate::{
     dispatcher::PoolId,
-    schedule::{Cron, CronError, CronOptions, Schedule, Zones, settle_hashed},
+    schedule::{Cron, CronError, CronOptions, ExclusionError, Exclusions, Schedule, Zones, settle_hashed},
 };
 use std::{
     hash::{Hash, Hasher},
@@ -33,7 +34,9 @@ pub(crate) struct Policy {
     pub rules: FiringRules,
     /// Shared by all jobs that have the same; see [`JobSpec::labels`].
     pub labels: Box<str>,
-    /// A cron expression as it was written, if the job's name has settled an `H` in it.
+    /// Times at which no firing comes.
+    pub exclusions: Option<Box<Excluded>>,
+    /// A cron expression as it was written, if the job's name has settled an `H` in it; of several schedules see [`Several`].
     pub hashed: Option<Box<str>>,
 }
 
@@ -51,6 +54,7 @@ impl Policy {
             non_retryable: spec.non_retryable.into(),
             rules: spec.rules,
             labels: spec.labels.into(),
+            exclusions: Excluded::of(spec),
             hashed: hashed_expression(spec),
         }
     }
@@ -61,12 +65,45 @@ impl Policy {
     }
 }
 
-/// A policy with the number that the node gives its pool; that is volatile.
+/// The exclusions of a definition as they were written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Excluded {
+    pub text: Box<str>,
+    /// Of the entries that name none.
+    pub zone: Box<str>,
+}
+
+impl Excluded {
+    fn of(spec: &JobSpec<'_>) -> Option<Box<Self>> {
+        let (text, zone) = (spec.exclusions, spec.exclusion_zone());
+        (!text.is_empty()).then(|| Box::new(Self { text: text.into(), zone: zone.into() }))
+    }
+}
+
+/// A policy with what is derived from it and volatile: the number that the node gives its pool, the compiled exclusions.
 #[derive(Clone, Debug)]
 pub(crate) struct PolicyEntry {
     pub policy: Policy,
     /// Resolved by the shard core when first needed.
     pub pool: Option<PoolId>,
+    exclusions: Option<Exclusions>,
+}
+
+impl PolicyEntry {
+    pub const fn new(policy: Policy) -> Self {
+        Self { policy, pool: None, exclusions: None }
+    }
+
+    /// The exclusions of the jobs with this policy, which are none for most.
+    pub fn exclusions(&mut self, zones: &mut Zones) -> Result<&Exclusions, ExclusionError> {
+        if self.exclusions.is_none() {
+            self.exclusions = Some(match &self.policy.exclusions {
+                Some(excluded) => Exclusions::new(&excluded.text, &excluded.zone, zones)?,
+                None => Exclusions::default(),
+            });
+        }
+        Ok(self.exclusions.as_ref().expect("they were just compiled"))
+    }
 }
 
 impl PartialEq for PolicyEntry {
@@ -90,11 +127,15 @@ pub(crate) enum Timing {
     Every { every_us: u64 },
     Once,
     FixedDelay { delay_us: u64 },
+    Several(Box<Several>),
 }
 
 impl Timing {
     /// The timing, and what is the job's own: the anchor or the time, resolved against the time of submission.
     pub fn of(spec: &JobSpec<'_>, at: Timestamp) -> (Self, Option<Timestamp>) {
+        if !spec.also.is_empty() {
+            return (Self::Several(Box::new(Several::of(spec, at))), None);
+        }
         match spec.schedule {
             ScheduleSpec::Cron { expression, zone } => {
                 let (gap, overlap) = (spec.rules.dst_gap, spec.rules.dst_overlap);
@@ -111,6 +152,11 @@ impl Timing {
             ScheduleSpec::FixedDelay { delay_us } => (Self::FixedDelay { delay_us }, None),
         }
     }
+
+    /// Whether a combination has a part that the job's name decides; of a single schedule [`Policy::hashed`] says so.
+    pub fn is_hashed(&self) -> bool {
+        matches!(self, Self::Several(several) if several.is_hashed())
+    }
 }
 
 /// What became of the firings up to now.
@@ -122,7 +168,7 @@ pub(crate) struct Progress {
     pub next: Timestamp,
 }
 
-/// The last answer of a cron schedule, which is the same for every job that shares it.
+/// The last answer of a search, which is the same for every job that shares it.
 #[derive(Clone, Copy, Debug)]
 struct Memo {
     fire: Timestamp,
@@ -166,7 +212,7 @@ impl Rhythm {
         match self.timing {
             Timing::Once | Timing::FixedDelay { .. } => Progress { missed: 0, next: Timestamp::MAX },
             Timing::Every { every_us } => advance_interval(every_us, fire, now),
-            Timing::Cron { .. } => match self.memo {
+            Timing::Cron { .. } | Timing::Several(_) => match self.memo {
                 Some(memo)
                     if (memo.fire == fire || Mistake::MemoOfAnotherFiring.is_made())
                         && memo.from <= now
@@ -174,12 +220,12 @@ impl Rhythm {
                 {
                     memo.progress
                 }
-                _ => self.advance_cron(fire, now, zones),
+                _ => self.advance_searching(fire, now, zones),
             },
         }
     }
 
-    fn advance_cron(&mut self, fire: Timestamp, now: Timestamp, zones: &mut Zones) -> Progress {
+    fn advance_searching(&mut self, fire: Timestamp, now: Timestamp, zones: &mut Zones) -> Progress {
         let Ok(schedule) = self.compiled(zones) else {
             // The zone was known when the job was submitted; a database that lost it leaves the job without a next fire.
             return Progress { missed: 0, next: Timestamp::MAX };
@@ -215,25 +261,32 @@ impl Rhythm {
                 let schedule = Schedule::interval(every_us, own.expect("an interval has an anchor"));
                 Ok(schedule.ok().and_then(|schedule| schedule.next_after(after)))
             }
-            Timing::Cron { .. } => Ok(self.compiled(zones)?.next_after(after)),
+            Timing::Cron { .. } | Timing::Several(_) => Ok(self.compiled(zones)?.next_after(after)),
             Timing::FixedDelay { delay_us } => Ok(Some(after.saturating_add(Duration::from_micros(delay_us)))),
         }
     }
 
     fn compiled(&mut self, zones: &mut Zones) -> Result<&Schedule, CronError> {
-        if self.compiled.is_none()
-            && let Timing::Cron { expression, zone, gap, overlap } = &self.timing
-        {
-            let options = CronOptions::of(*gap, *overlap);
-            self.compiled = Some(Schedule::Cron(Cron::with_options(expression, zones.get(zone)?, options)?));
+        if self.compiled.is_none() {
+            self.compiled = match &self.timing {
+                Timing::Cron { expression, zone, gap, overlap } => {
+                    let options = CronOptions::of(*gap, *overlap);
+                    Some(Schedule::Cron(Cron::with_options(expression, zones.get(zone)?, options)?))
+                }
+                Timing::Several(several) => Some(several.compile(zones)?),
+                Timing::Every { .. } | Timing::Once | Timing::FixedDelay { .. } => None,
+            };
         }
-        Ok(self.compiled.as_ref().expect("only cron schedules are compiled"))
+        Ok(self.compiled.as_ref().expect("only what is searched is compiled"))
     }
 }
 
-/// The cron expression of a definition, if it leaves something to the job's name.
+/// The cron expression of a definition, if it leaves something to the job's name and is the only schedule.
 fn hashed_expression(spec: &JobSpec<'_>) -> Option<Box<str>> {
     let ScheduleSpec::Cron { expression, .. } = spec.schedule else { return None };
+    if !spec.also.is_empty() {
+        return None;
+    }
     let settled = settle_hashed(expression, name_hash(spec.tenant, spec.name)).ok()?;
     (settled != expression).then(|| expression.into())
 }

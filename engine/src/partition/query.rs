@@ -10,7 +10,7 @@ use tickwheel_wire::{
     FireSequence, JobId, TenantId, Timestamp,
     event::AttemptOutcome,
     frame::request::{ExecutionState, ExecutionView, JobView},
-    job::{JobSpec, JobState, JobStates, ScheduleSpec},
+    job::{JobSpec, JobState, JobStates, ScheduleList, ScheduleSpec},
 };
 
 impl Partition {
@@ -19,19 +19,23 @@ impl Partition {
         let policy = &self.policies.value(record.policy).policy;
         let entry = self.arena.entry(record.data);
         let own = Timestamp::from_micros(entry.parameter.unwrap_or(entry.created_at));
-        let schedule = match &self.rhythms.value(record.schedule).timing {
+        let only = |schedule| (schedule, ScheduleList::default());
+        let (schedule, also) = match &self.rhythms.value(record.schedule).timing {
             Timing::Cron { expression, zone, .. } => {
-                ScheduleSpec::Cron { expression: policy.hashed.as_deref().unwrap_or(expression), zone }
+                only(ScheduleSpec::Cron { expression: policy.hashed.as_deref().unwrap_or(expression), zone })
             }
-            Timing::Every { every_us } => ScheduleSpec::Interval { every_us: *every_us, anchor: own },
-            Timing::Once => ScheduleSpec::Once { at: own },
-            Timing::FixedDelay { delay_us } => ScheduleSpec::FixedDelay { delay_us: *delay_us },
+            Timing::Every { every_us } => only(ScheduleSpec::Interval { every_us: *every_us, anchor: own }),
+            Timing::Once => only(ScheduleSpec::Once { at: own }),
+            Timing::FixedDelay { delay_us } => only(ScheduleSpec::FixedDelay { delay_us: *delay_us }),
+            Timing::Several(several) => several.parts(),
         };
         JobSpec {
             tenant: &policy.tenant_name,
             name: entry.name,
             handler: &policy.handler,
             schedule,
+            also,
+            exclusions: policy.exclusions.as_ref().map_or("", |excluded| &excluded.text),
             payload: entry.payload,
             pool: &policy.pool,
             priority: policy.priority,

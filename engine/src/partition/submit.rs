@@ -11,7 +11,7 @@ use super::{
     name_key,
     policy::{Policy, PolicyEntry, Rhythm, Timing},
 };
-use crate::schedule::CronError;
+use crate::schedule::{CronError, ExclusionError, Exclusions};
 use std::time::Duration;
 use tickwheel_wire::{
     JobId, TenantId, Timestamp,
@@ -61,6 +61,8 @@ pub(crate) enum SubmitError {
     NeverFires,
     #[error(transparent)]
     Cron(#[from] CronError),
+    #[error(transparent)]
+    Exclusions(#[from] ExclusionError),
 }
 
 impl Partition {
@@ -88,7 +90,7 @@ impl Partition {
         if !self.arena.has_room() || (existing.is_none() && self.table.alive_count() >= self.limits.jobs_max) {
             return Err(SubmitError::JobsFull);
         }
-        let next_fire = self.first_fire(existing, request.spec, turn)?;
+        let next_fire = self.first_fire(existing, request, turn)?;
         let slot = match existing {
             Some(slot) => self.replace(slot, request, next_fire, turn),
             None => self.create(request, next_fire, turn),
@@ -122,9 +124,10 @@ impl Partition {
     fn first_fire(
         &mut self,
         existing: Option<u32>,
-        spec: &JobSpec<'_>,
+        request: &SubmitRequest<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<Timestamp, SubmitError> {
+        let spec = request.spec;
         let (timing, own) = Timing::of(spec, turn.now.wall);
         let job = match existing {
             Some(slot) => self.job_id(slot),
@@ -133,22 +136,37 @@ impl Partition {
                 JobId::new(self.id, self.table.next_generation(slot), slot)
             }
         };
-        let place = self.rhythms.acquire(Rhythm::new(timing));
-        let rhythm = self.rhythms.value_mut(place);
-        let mut error = None;
-        let first = spec.rules.firing_after(job.raw(), turn.now.wall, |after| {
-            let next = rhythm.first_after(own, after, turn.zones);
-            next.unwrap_or_else(|cause| error.replace(cause).and(None)).unwrap_or(Timestamp::MAX)
+        let schedule = self.rhythms.acquire(Rhythm::new(timing));
+        let policy = (!spec.exclusions.is_empty())
+            .then(|| self.policies.acquire(PolicyEntry::new(Policy::of(request.tenant, spec))));
+        let none = Exclusions::default();
+        let exclusions = match policy {
+            Some(place) => self.policies.value_mut(place).exclusions(turn.zones).map_err(SubmitError::from),
+            None => Ok(&none),
+        };
+        let rhythm = self.rhythms.value_mut(schedule);
+        let first = exclusions.and_then(|exclusions| {
+            let mut error = None;
+            let first = spec.rules.firing_after(job.raw(), turn.now.wall, |after| {
+                let schedule = |after| {
+                    let next = rhythm.first_after(own, after, turn.zones);
+                    next.unwrap_or_else(|cause| error.replace(cause).and(None))
+                };
+                exclusions.first_allowed(after, schedule).unwrap_or(Timestamp::MAX)
+            });
+            error.map_or(Ok(first), |error| Err(error.into()))
         });
-        self.rhythms.release(place);
-        match error {
-            Some(error) => Err(error.into()),
-            None if first.is_never() => Err(SubmitError::NeverFires),
+        self.rhythms.release(schedule);
+        if let Some(policy) = policy {
+            self.policies.release(policy);
+        }
+        match first {
+            Ok(first) if first.is_never() => Err(SubmitError::NeverFires),
             // One that has had all its executions already stays finished.
-            None if existing.is_some_and(|slot| spec.rules.is_used_up(self.table.record(slot).fire_sequence())) => {
+            Ok(_) if existing.is_some_and(|slot| spec.rules.is_used_up(self.table.record(slot).fire_sequence())) => {
                 Ok(Timestamp::MAX)
             }
-            None => Ok(first),
+            first => first,
         }
     }
 
@@ -238,7 +256,7 @@ impl Partition {
         let data = self.arena.insert(&entry);
         let policy = Policy::of(tenant, spec);
         let is_ruled = policy.is_ruled(&timing);
-        let policy = self.policies.acquire(PolicyEntry { policy, pool: None });
+        let policy = self.policies.acquire(PolicyEntry::new(policy));
         let schedule = self.rhythms.acquire(Rhythm::new(timing));
         let record = self.table.record_mut(slot);
         record.set(Flag::RULED, is_ruled);

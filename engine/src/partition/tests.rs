@@ -3,7 +3,7 @@
 use super::*;
 use tickwheel_wire::{
     event::JobChange,
-    job::{JobSpec, ScheduleSpec},
+    job::{JobSpec, ScheduleListBuf, ScheduleSpec},
 };
 
 fn limits() -> PartitionLimits {
@@ -20,22 +20,26 @@ fn filled(count: u32) -> (Partition, EventBuffer) {
         let name = format!("job-{number}");
         let schedule = ScheduleSpec::Cron { expression: "*/5 * * * *", zone };
         let spec = JobSpec { payload: &[1; 200], ..JobSpec::new("acme", &name, "run", schedule) };
-        let mut spec_bytes = Vec::new();
-        spec.encode(&mut spec_bytes);
-        let request = submit::SubmitRequest {
-            tenant: TenantId(0),
-            spec: &spec,
-            spec_bytes: &spec_bytes,
-            mode: tickwheel_wire::frame::request::SubmitMode::Create,
-            expected_revision: 0,
-            idempotency_key: 0,
-            idempotency_window: std::time::Duration::ZERO,
-        };
-        let now = Now { wall: Timestamp::from_secs(1_800_000_000), ..Now::default() };
-        let mut turn = Turn { now, zones: &mut zones, events: &mut events };
-        partition.submit(&request, &mut turn).unwrap();
+        create(&mut partition, &spec, &mut zones, &mut events);
     }
     (partition, events)
+}
+
+fn create(partition: &mut Partition, spec: &JobSpec<'_>, zones: &mut Zones, events: &mut EventBuffer) {
+    let mut spec_bytes = Vec::new();
+    spec.encode(&mut spec_bytes);
+    let request = submit::SubmitRequest {
+        tenant: TenantId(0),
+        spec,
+        spec_bytes: &spec_bytes,
+        mode: tickwheel_wire::frame::request::SubmitMode::Create,
+        expected_revision: 0,
+        idempotency_key: 0,
+        idempotency_window: std::time::Duration::ZERO,
+    };
+    let now = Now { wall: Timestamp::from_secs(1_800_000_000), ..Now::default() };
+    let mut turn = Turn { now, zones, events };
+    partition.submit(&request, &mut turn).unwrap();
 }
 
 fn snapshot(partition: &mut Partition) -> Vec<Vec<u8>> {
@@ -68,6 +72,29 @@ fn a_snapshot_of_many_chunks_restores_the_same_state() {
     assert!(chunks.len() > if cfg!(miri) { 1 } else { 5 } && chunks.iter().all(|chunk| chunk.len() <= 5 << 20));
     let restored = restore(&chunks).unwrap();
     assert_eq!((restored.digest(), restored.sequence()), (partition.digest(), COUNT.into()));
+}
+
+#[test]
+fn restored_jobs_fire_at_the_times_that_their_own_names_choose() {
+    let mut partition = Partition::new(PartitionId(3), limits());
+    let (mut events, mut zones) = (EventBuffer::default(), Zones::new());
+    let hashed = ScheduleSpec::Cron { expression: "H * * * *", zone: "UTC" };
+    let later: ScheduleListBuf = [ScheduleSpec::Once { at: Timestamp::from_secs(1_900_000_000) }].into_iter().collect();
+    for number in 0..20 {
+        let (alone, one_of_several) = (format!("alone-{number}"), format!("several-{number}"));
+        create(&mut partition, &JobSpec::new("acme", &alone, "run", hashed), &mut zones, &mut events);
+        let several = JobSpec { also: later.as_list(), ..JobSpec::new("acme", &one_of_several, "run", hashed) };
+        create(&mut partition, &several, &mut zones, &mut events);
+    }
+    let mut restored = restore(&snapshot(&mut partition)).unwrap();
+    for slot in 0..40 {
+        let fire = partition.slot(slot).next_fire();
+        let now = Now { wall: fire, ..Now::default() };
+        let mut turn = Turn { now, zones: &mut zones, events: &mut events };
+        let expected = policy::Progress { missed: 0, next: fire.saturating_add(std::time::Duration::from_secs(3_600)) };
+        assert_eq!(partition.progress(slot, &mut turn), expected, "{slot}");
+        assert_eq!(restored.progress(slot, &mut turn), expected, "{slot} restored");
+    }
 }
 
 #[test]

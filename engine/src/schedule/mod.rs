@@ -13,6 +13,7 @@
 mod backoff;
 mod civil;
 mod cron;
+mod exclusions;
 mod interval;
 #[cfg(test)]
 mod tests;
@@ -23,9 +24,11 @@ pub use cron::{
     ClockChange, ClockChangeEffect, Cron, CronError, CronField, CronOptions, Explanation, FieldProblem, Fires,
     GapPolicy, LocalTime, OverlapPolicy, ZonedTime, settle_hashed,
 };
+pub use exclusions::{ExclusionError, ExclusionProblem, Exclusions};
 pub use interval::{Interval, IntervalError};
 pub use zone::{Zone, Zones};
 
+use std::sync::Arc;
 use tickwheel_wire::Timestamp;
 
 /// When a job fires: 48 bytes, cheap to clone, equality and hash by meaning.
@@ -38,6 +41,8 @@ pub enum Schedule {
     Interval(Interval),
     /// One time only.
     Once(Timestamp),
+    /// Whenever one of several fires; none of them is itself several.
+    Several(Arc<[Self]>),
 }
 
 impl Schedule {
@@ -69,12 +74,13 @@ impl Schedule {
             Self::Cron(cron) => cron.next_after(after),
             Self::Interval(interval) => interval.next_after(after),
             Self::Once(at) => Some(*at).filter(|at| *at > after && !at.is_never()),
+            Self::Several(schedules) => schedules.iter().filter_map(|schedule| schedule.next_after(after)).min(),
         }
     }
 
     /// How many fires there are after `from_exclusive` and not after `to_inclusive`, at most `bound`.
     ///
-    /// Takes constant time for intervals, and one search per fire counted for cron.
+    /// Takes constant time for intervals, and one search per fire counted for the others.
     pub fn missed_count(&self, from_exclusive: Timestamp, to_inclusive: Timestamp, bound: u32) -> u32 {
         if let Self::Interval(interval) = self {
             let count = interval.count_between(from_exclusive, to_inclusive);

@@ -412,6 +412,7 @@ fn denied_submission(error: &SubmitError) -> Denial {
         }
         SubmitError::JobsFull => Denial { field: "jobs", ..Denial::new(RefusalCode::Overloaded, message) },
         SubmitError::NeverFires => Denial { field: "schedule", ..Denial::new(RefusalCode::NeverFires, message) },
+        SubmitError::Exclusions(_) => Denial { field: "exclusions", ..Denial::new(RefusalCode::InvalidField, message) },
         SubmitError::Cron(_) => Denial { field: "cron", ..Denial::new(RefusalCode::InvalidField, message) },
     }
 }

@@ -31,7 +31,8 @@ const ABSENT: &str = "(absent)";
 
 pub(super) fn run(arguments: &ApplyArguments) -> Result<(), CliError> {
     let (file, text) = (source::name(&arguments.file), source::read(&arguments.file)?);
-    let jobs = jobs_file::parse(&text, &file).map_err(|errors| {
+    let folder = source::folder(&arguments.file);
+    let jobs = jobs_file::parse(&text, &file, Some(&folder)).map_err(|errors| {
         for error in &errors {
             eprintln!("error: {}", output::printable(&error.to_string()));
         }

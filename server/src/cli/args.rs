@@ -473,6 +473,10 @@ pub(super) struct CronArguments {
     /// Job whose name chooses the values of `H`: TENANT/NAME, or NAME in the tenant `default`
     #[arg(long, value_name = "JOB")]
     pub job: Option<String>,
+    /// Times at which it does not fire, such as 2026-12-25, 12-25, 2026-12-24..2027-01-01, SAT,SUN or `cron * 12 * * *`; may be
+    /// given several times
+    #[arg(long, value_name = "ENTRY")]
+    pub exclude: Vec<String>,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -643,6 +647,7 @@ mod tests {
             "cron next @daily --gap skip --overlap second --job acme/report",
             "cron explain @daily --tz Europe/Berlin --from 2026-01-01T00:00:00Z -n 3 --output json",
             "cron explain @daily --gap fire-after --overlap both --job report",
+            "cron explain @daily --exclude weekends --exclude 12-25",
             "certs ca --out d",
             "certs server --out d --name s --host a.example --host 10.0.0.1 --days 30",
             "certs client --name c --tenant t",

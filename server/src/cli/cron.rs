@@ -10,7 +10,8 @@ use crate::config::TENANT_DEFAULT;
 use std::borrow::Cow;
 use tickwheel_client::Timestamp;
 use tickwheel_engine::schedule::{
-    Cron, CronError, CronOptions, Explanation, FieldProblem, GapPolicy, OverlapPolicy, Zones, settle_hashed,
+    Cron, CronError, CronOptions, ExclusionError, Exclusions, Explanation, FieldProblem, GapPolicy, OverlapPolicy,
+    Zones, settle_hashed,
 };
 use tickwheel_wire::name_hash;
 
@@ -23,7 +24,7 @@ pub(super) fn run(command: &CronCommand) -> Result<(), CliError> {
 
 fn next(arguments: &CronArguments) -> Result<(), CliError> {
     let from = from(arguments)?;
-    let fires = fires(&compile(arguments)?, from, arguments.count);
+    let fires = rows(&compile(arguments)?, &exclusions(arguments)?, from, arguments.count);
     match arguments.output.output {
         OutputFormat::Json => output::json(&fires),
         OutputFormat::Table => output::table(["AT"], fires.into_iter().map(|fire| [fire.at])),
@@ -77,7 +78,7 @@ fn explanation(arguments: &CronArguments, from: Timestamp) -> Result<Explanation
             OverlapPolicy::Both => "both",
         },
         text,
-        next: fires(&cron, from, arguments.count),
+        next: rows(&cron, &exclusions(arguments)?, from, arguments.count),
         clock_changes: clock_changes.iter().map(ClockChangeRow::from).collect(),
     })
 }
@@ -104,6 +105,12 @@ fn compile(arguments: &CronArguments) -> Result<Cron, CliError> {
     Cron::with_options(&arguments.expression, zone, options).map_err(usage)
 }
 
+/// The times at which it does not fire.
+fn exclusions(arguments: &CronArguments) -> Result<Exclusions, CliError> {
+    let usage = |error: ExclusionError| CliError::Usage(format!("--exclude {:?}: {}", error.entry, error.problem));
+    Exclusions::new(&arguments.exclude.join("\n"), &arguments.tz, &mut Zones::new()).map_err(usage)
+}
+
 /// The hash of `TENANT/NAME`, or of `NAME` in the default tenant. A name that holds a slash needs its tenant in front.
 fn job_hash(job: &str) -> u64 {
     let (tenant, name) = job.split_once('/').unwrap_or((TENANT_DEFAULT, job));
@@ -119,10 +126,19 @@ fn usage(error: CronError) -> CliError {
 }
 
 /// The first `count` fires strictly after `from`; fewer when the calendar ends before.
-pub(super) fn fires(cron: &Cron, from: Timestamp, count: u32) -> Vec<FireRow> {
-    let fires = std::iter::successors(cron.next_after(from), |last| cron.next_after(*last));
-    let at = |fire| times::rfc3339_with_offset(fire, cron.zone().offset_s(fire));
-    fires.map_while(at).map(|at| FireRow { at }).take(count as usize).collect()
+fn rows(cron: &Cron, exclusions: &Exclusions, from: Timestamp, count: u32) -> Vec<FireRow> {
+    fires(cron, exclusions, from).map(|(_, at)| FireRow { at }).take(count as usize).collect()
+}
+
+/// The fires strictly after `from` that are not excluded, as times and in words.
+pub(super) fn fires(
+    cron: &Cron,
+    exclusions: &Exclusions,
+    from: Timestamp,
+) -> impl Iterator<Item = (Timestamp, String)> {
+    let next = |after| exclusions.first_allowed(after, |after| cron.next_after(after));
+    let fires = std::iter::successors(next(from), move |last| next(*last));
+    fires.map_while(|fire| Some((fire, times::rfc3339_with_offset(fire, cron.zone().offset_s(fire))?)))
 }
 
 #[cfg(test)]
@@ -139,13 +155,15 @@ mod tests {
             gap: None,
             overlap: None,
             job: None,
+            exclude: Vec::new(),
             output: OutputArguments { output: OutputFormat::Json },
         }
     }
 
     fn ats(arguments: &CronArguments, from: &str, count: u32) -> Vec<String> {
         let from = times::parse(from).expect("a time");
-        fires(&compile(arguments).expect("valid"), from, count).into_iter().map(|fire| fire.at).collect()
+        let (cron, exclusions) = (compile(arguments).expect("valid"), exclusions(arguments).expect("valid"));
+        rows(&cron, &exclusions, from, count).into_iter().map(|fire| fire.at).collect()
     }
 
     #[track_caller]
@@ -182,6 +200,19 @@ mod tests {
         assert_eq!(ats(&both, "2026-10-24T12:00:00Z", 2), twice);
         let second = CronArguments { overlap: Some(OverlapArgument::Second), ..both };
         assert_eq!(ats(&second, "2026-10-24T12:00:00Z", 1), twice[1..]);
+    }
+
+    #[test]
+    fn excluded_fires_are_left_out() {
+        let daily = arguments("0 9 * * *", "Europe/Berlin");
+        let exclude = ["weekends", "2026-12-24..2026-12-28"].map(str::to_owned).to_vec();
+        let without = CronArguments { exclude, ..daily };
+        let expected = ["2026-12-23T09:00:00+01:00", "2026-12-29T09:00:00+01:00"];
+        assert_eq!(ats(&without, "2026-12-22T12:00:00Z", 2), expected);
+        let wrong = CronArguments { exclude: vec!["someday".to_owned()], ..without };
+        let refusal = exclusions(&wrong).expect_err("no entry");
+        assert!(refusal.line().is_some_and(|line| line.contains("--exclude \"someday\"")), "{refusal:?}");
+        assert_eq!(refusal.exit_status(), 2);
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn file_job(job: &Job) -> FileJob {
 }
 
 fn has_fired(job: &Job) -> bool {
-    matches!(job.definition.schedule, Schedule::Once { .. }) && job.next_fire.is_none()
+    job.definition.schedules().all(|schedule| matches!(schedule, Schedule::Once { .. })) && job.next_fire.is_none()
 }
 
 fn text(exported: &[(bool, Keys)]) -> String {

@@ -11,7 +11,7 @@ use super::{
     job, output,
     plan::Plan,
     source, times,
-    views::{AppliedRow, FireRow, ImportAnswer, ImportedRow, RefusedPartRow, SkippedRow},
+    views::{self, AppliedRow, FireRow, ImportAnswer, ImportedRow, RefusedPartRow, SkippedRow},
 };
 use crate::{
     import::{
@@ -22,8 +22,8 @@ use crate::{
     jobs_file::FileJob,
 };
 use std::{io, path::Path, time::Duration};
-use tickwheel_client::{FiringRules, Schedule};
-use tickwheel_engine::schedule::{Cron, CronOptions, Zones};
+use tickwheel_client::{FiringRules, JobDefinition, Schedule, Timestamp};
+use tickwheel_engine::schedule::{Cron, CronOptions, Exclusions, Zones};
 
 /// Fires that are shown of each job.
 const FIRE_COUNT: u32 = 3;
@@ -93,8 +93,9 @@ fn rows(jobs: &[ImportedJob]) -> Vec<ImportedRow> {
         line: job.line,
         name: job.definition.name.clone(),
         schedule: (&job.definition.schedule).into(),
-        schedule_text: job::schedule(&job.definition.schedule),
-        next_fires: fires(&job.definition.schedule, &job.definition.rules, &mut zones),
+        also: views::also(&job.definition),
+        schedule_text: job::schedules(&job.definition),
+        next_fires: fires(&job.definition, &mut zones),
         notes: job.notes.clone(),
         applied: None,
     };
@@ -102,15 +103,27 @@ fn rows(jobs: &[ImportedJob]) -> Vec<ImportedRow> {
 }
 
 /// The next fires of a job that is submitted now, as far as they are known.
-fn fires(schedule: &Schedule, rules: &FiringRules, zones: &mut Zones) -> Vec<FireRow> {
+fn fires(definition: &JobDefinition, zones: &mut Zones) -> Vec<FireRow> {
+    let mut fires: Vec<_> =
+        definition.schedules().flat_map(|schedule| fires_of(&schedule, &definition.rules, zones)).collect();
+    fires.sort_by_key(|(at, _)| *at);
+    fires.dedup_by_key(|(at, _)| *at);
+    fires.into_iter().take(FIRE_COUNT as usize).map(|(_, at)| FireRow { at }).collect()
+}
+
+/// The next fires of a schedule, as times and in words.
+fn fires_of(schedule: &Schedule, rules: &FiringRules, zones: &mut Zones) -> Vec<(Timestamp, String)> {
     let now = times::now();
     let later = |delay: Duration| now.saturating_add(delay);
-    let fire = |at| times::rfc3339(at).map(|at| FireRow { at });
+    let fire = |at| times::rfc3339(at).map(|text| (at, text));
     match schedule {
         Schedule::Cron { expression, zone } => {
             let options = CronOptions::of(rules.dst_gap, rules.dst_overlap);
             let cron = zones.get(zone).and_then(|zone| Cron::with_options(expression, zone, options));
-            cron.map_or_else(|_| Vec::new(), |cron| super::cron::fires(&cron, now, FIRE_COUNT))
+            cron.map_or_else(
+                |_| Vec::new(),
+                |cron| super::cron::fires(&cron, &Exclusions::default(), now).take(FIRE_COUNT as usize).collect(),
+            )
         }
         Schedule::Interval { every, .. } => (1..=FIRE_COUNT).filter_map(|count| fire(later(*every * count))).collect(),
         Schedule::Once { at } => fire(*at).into_iter().collect(),

@@ -61,7 +61,7 @@ fn columns(job: &Job) -> [String; 8] {
     [
         definition.tenant.clone(),
         definition.name.clone(),
-        schedule(&definition.schedule),
+        schedules(definition),
         definition.pool.clone(),
         state(job).to_owned(),
         times::column(job.next_fire),
@@ -79,8 +79,12 @@ fn state(job: &Job) -> &'static str {
     }
 }
 
-/// A schedule in the words of the jobs file.
-pub(super) fn schedule(schedule: &Schedule) -> String {
+/// A job's schedules in the words of the jobs file.
+pub(super) fn schedules(definition: &JobDefinition) -> String {
+    definition.schedules().map(|one| schedule(&one)).collect::<Vec<_>>().join("; ")
+}
+
+fn schedule(schedule: &Schedule) -> String {
     match schedule {
         Schedule::Cron { expression, zone } => format!("{expression} ({zone})"),
         Schedule::Interval { every, .. } => format!("every {}", times::friendly(*every)),
@@ -107,7 +111,7 @@ fn properties(job: &Job) -> Vec<(&'static str, String)> {
         ("id", job.id.to_string()),
         ("tenant", definition.tenant.clone()),
         ("name", definition.name.clone()),
-        ("schedule", schedule(&definition.schedule)),
+        ("schedule", schedules(definition)),
         ("state", state(job).to_owned()),
         ("next fire", times::column(job.next_fire)),
         ("fired", job.fire_sequence.0.to_string()),
@@ -134,6 +138,7 @@ fn special(definition: &JobDefinition) -> Vec<(&'static str, String)> {
     let (rules, plain) = (definition.rules, FiringRules::PLAIN);
     let millis = |value: u32| times::friendly(Duration::from_millis(value.into()));
     let all = [
+        ("excluded", definition.exclusions.replace('\n', "; "), !definition.exclusions.is_empty()),
         ("misfire max", rules.misfire_max.to_string(), rules.misfire_max != plain.misfire_max),
         ("misfire grace", millis(rules.misfire_grace_ms), rules.misfire_grace_ms > 0),
         ("overlap max", rules.overlap_max.to_string(), rules.overlap_max != plain.overlap_max),

@@ -234,13 +234,21 @@ impl Step {
 fn completed(job: FileJob, current: &JobDefinition) -> JobDefinition {
     let mut wanted = job.definition;
     wanted.paused = job.paused.unwrap_or(current.paused);
-    if let (Schedule::Interval { every, anchor }, Schedule::Interval { every: old_every, anchor: old_anchor }) =
-        (&mut wanted.schedule, &current.schedule)
-        && every == old_every
-        && anchor.is_none()
-    {
-        *anchor = *old_anchor;
-    }
+    let mut intervals: Vec<_> = current.schedules().collect();
+    let mut anchored = |mut wanted: Schedule| {
+        if let Schedule::Interval { every, anchor: anchor @ None } = &mut wanted {
+            let is_same = |old: &Schedule| matches!(old, Schedule::Interval { every: old, .. } if old == every);
+            if let Some(place) = intervals.iter().position(is_same)
+                && let Schedule::Interval { anchor: old, .. } = intervals.remove(place)
+            {
+                *anchor = old;
+            }
+        }
+        wanted
+    };
+    let mut schedules = wanted.schedules().map(&mut anchored).collect::<Vec<_>>().into_iter();
+    wanted.schedule = schedules.next().expect("a job has a schedule");
+    wanted.also = schedules.as_slice().iter().map(Schedule::spec).collect();
     wanted
 }
 
@@ -317,6 +325,23 @@ mod tests {
         let anchor = "anchor: 1970-01-01T00:00:07Z -> ";
         assert_eq!(check(&current, &every(60, Some(8)), None), [format!("{anchor}1970-01-01T00:00:08Z")]);
         assert_eq!(check(&current, &every(61, None), None), ["every: \"1m\" -> \"1m 1s\"", &format!("{anchor}-")]);
+    }
+
+    #[test]
+    fn each_of_several_intervals_keeps_its_phase() {
+        let interval = |seconds, anchor: Option<u64>| Schedule::Interval {
+            every: Duration::from_secs(seconds),
+            anchor: anchor.map(Timestamp::from_secs),
+        };
+        let current = every(60, Some(7)).also(&interval(90, Some(8))).also(&interval(60, Some(9)));
+        assert_eq!(
+            check(&current, &every(60, None).also(&interval(90, None)).also(&interval(60, None)), None),
+            [""; 0]
+        );
+        assert_eq!(check(&current, &every(60, None), None).len(), 3, "`every` and `anchor` come, `schedules` goes");
+        let wanted =
+            completed(FileJob { definition: every(90, None).definition().clone(), paused: None }, current.definition());
+        assert_eq!(wanted, *every(90, Some(8)).definition());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::jobs_file::FILE_BYTES_MAX;
 use std::{
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// The path that stands for the standard input.
@@ -14,6 +14,12 @@ pub(super) const STDIN: &str = "-";
 /// What messages call the file.
 pub(super) fn name(path: &Path) -> String {
     if path == STDIN { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// Where the files lie that the file names: beside it, or in the current folder.
+pub(super) fn folder(path: &Path) -> PathBuf {
+    let folder = if path == STDIN { None } else { path.parent() };
+    folder.map(Path::to_owned).unwrap_or_default()
 }
 
 /// # Errors

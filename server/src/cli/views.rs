@@ -31,6 +31,10 @@ pub(super) struct JobRow {
     name: String,
     handler: String,
     schedule: ScheduleRow,
+    /// Further schedules.
+    also: Vec<ScheduleRow>,
+    /// Entries of times at which it does not fire.
+    exclusions: Vec<String>,
     payload: String,
     payload_bytes: usize,
     pool: String,
@@ -241,6 +245,8 @@ pub(super) struct ImportedRow {
     pub line: usize,
     pub name: String,
     pub schedule: ScheduleRow,
+    /// Further schedules.
+    pub also: Vec<ScheduleRow>,
     #[serde(skip)]
     pub schedule_text: String,
     pub next_fires: Vec<FireRow>,
@@ -371,6 +377,8 @@ impl From<&Job> for JobRow {
             name: name.clone(),
             handler: handler.clone(),
             schedule: schedule.into(),
+            also: also(&job.definition),
+            exclusions: job.definition.exclusions.lines().map(str::to_owned).collect(),
             payload: text(payload),
             payload_bytes: payload.len(),
             pool: pool.clone(),
@@ -409,6 +417,11 @@ impl From<&Schedule> for ScheduleRow {
             _ => Self::Unknown,
         }
     }
+}
+
+/// The schedules of a job besides its first.
+pub(super) fn also(definition: &JobDefinition) -> Vec<ScheduleRow> {
+    definition.schedules().skip(1).map(|schedule| ScheduleRow::from(&schedule)).collect()
 }
 
 impl From<&JobDefinition> for RetryRow {

@@ -14,6 +14,8 @@
 //! | `delay` | a time after the end of each execution | |
 //! | `at` | one time, RFC 3339 with an offset | |
 //! | `after` | one time, counted from each apply | |
+//! | `schedules` | further schedules: tables of `cron` and `zone`, `every` and `anchor`, or `at` | none |
+//! | `exclude` | times at which it does not fire: names of calendars, and entries such as `12-25`, as in [`Exclusions`] | none |
 //! | `pool`, `priority` | which workers run it, how urgent (`P0`, `P1`, `P2`) | `standard`, `P1` |
 //! | `starts_at`, `ends_at` | no firing comes before the one, none at or after the other | |
 //! | `executions_max` | executions in all, after which the job has finished | without limit |
@@ -31,14 +33,30 @@
 //! | `labels` | table of texts by which jobs are told apart and picked | none |
 //! | `paused` | whether it is paused; absent: as it is, a new job is not | |
 //!
-//! Exactly one of `cron`, `every`, `delay`, `at` and `after` says when it fires. Invariants: an unknown key is an error; every error names file,
+//! One of `cron`, `every`, `delay`, `at` and `after` says when it fires, or `schedules` does, or both do together.
+//!
+//! A `[[calendar]]` gives a name to times that jobs exclude:
+//!
+//! | key | meaning | default |
+//! |---|---|---|
+//! | `name` | what `exclude` calls it; no entry itself | required |
+//! | `zone` | the zone of its days and times | that of the job's first `cron`, or else `UTC` |
+//! | `dates` | `2026-12-25`, `2026-12-24..2027-01-01`, `12-25`, `2026-12-24T14:00..2026-12-24T18:00` | none |
+//! | `weekdays` | `SAT,SUN`, `weekends` | none |
+//! | `cron` | expressions of times that are excluded; without seconds whole minutes | none |
+//! | `ics` | an iCalendar file, from the folder of the jobs file; see `ics.rs` | none |
+//!
+//! Invariants: an unknown key is an error; every error names file,
 //! job and key; a file with an error yields no jobs at all. Deliberately absent: the server; what only it can know (its tenants,
 //! its pools, its limits) it says itself.
 //!
+//! [`Exclusions`]: tickwheel_engine::schedule::Exclusions
 //! [`CommandPayload`]: crate::command_worker::CommandPayload
 
 mod base64;
+mod calendar;
 pub mod duration;
+mod ics;
 pub mod point;
 mod resolve;
 mod rules;
@@ -47,9 +65,10 @@ mod section;
 mod tests;
 pub mod write;
 
+use calendar::Calendars;
 use section::JobSection;
 use serde::Deserialize;
-use std::collections::HashSet;
+use std::{collections::HashSet, path::Path};
 use tickwheel_client::JobDefinition;
 use tickwheel_engine::schedule::Zones;
 use tickwheel_wire::job::JobSpecError;
@@ -84,13 +103,23 @@ pub enum JobsFileError {
         /// What the parser says.
         problem: String,
     },
-    /// Something besides `[[job]]` tables is in it.
+    /// Something besides `[[job]]` and `[[calendar]]` tables is in it.
     #[error("{file}: {problem}")]
     Layout {
         /// The file.
         file: String,
         /// What the parser says.
         problem: String,
+    },
+    /// A calendar is wrong.
+    #[error("{file}: calendar {calendar}: {problem}")]
+    Calendar {
+        /// The file.
+        file: String,
+        /// The calendar's name, or its place in the file when it has none.
+        calendar: String,
+        /// What is wrong.
+        problem: JobProblem,
     },
     /// A job is wrong.
     #[error("{file}: job {job}: {problem}")]
@@ -104,7 +133,7 @@ pub enum JobsFileError {
     },
 }
 
-/// What is wrong with a job.
+/// What is wrong with a job or a calendar.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobProblem {
@@ -120,7 +149,9 @@ pub enum JobProblem {
         problem: String,
     },
     /// It says in no way, or in several ways, when it fires.
-    #[error("exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not {count}")]
+    #[error(
+        "exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not {count}; several go into `schedules`"
+    )]
     Schedules {
         /// How many are given.
         count: usize,
@@ -139,7 +170,7 @@ pub enum JobProblem {
         other: &'static str,
     },
     /// The name stands twice.
-    #[error("stands twice in the file; names are unique in a tenant")]
+    #[error("stands twice in the file; names of jobs are unique in a tenant, and those of calendars in a file")]
     Duplicate,
     /// A rule of all definitions is broken.
     #[error(transparent)]
@@ -151,22 +182,25 @@ pub enum JobProblem {
 #[serde(deny_unknown_fields)]
 struct Tables {
     #[serde(default)]
+    calendar: Vec<Table>,
+    #[serde(default)]
     job: Vec<Table>,
 }
 
-/// Parses a file; `file` is its name, for errors.
+/// Parses a file; `file` is its name, for errors, and `folder` where the files are that it names. Without a folder none is opened.
 ///
 /// # Errors
-/// Everything that is wrong, at most one error per job.
-pub fn parse(text: &str, file: &str) -> Result<Vec<FileJob>, Vec<JobsFileError>> {
+/// Everything that is wrong, at most one error per job; where calendars are wrong, those only.
+pub fn parse(text: &str, file: &str, folder: Option<&Path>) -> Result<Vec<FileJob>, Vec<JobsFileError>> {
     let document: Table = text.parse().map_err(|error| vec![syntax(file, text, &error)])?;
     let layout = |error: toml::de::Error| JobsFileError::Layout { file: file.to_owned(), problem: one_line(&error) };
     let tables: Tables = Value::Table(document).try_into().map_err(|error| vec![layout(error)])?;
     let (mut jobs, mut errors, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     let mut zones = Zones::new();
+    let calendars = Calendars::read(tables.calendar, file, folder, &mut zones)?;
     for (index, table) in tables.job.into_iter().enumerate() {
         let name = table.get("name").and_then(Value::as_str).map(str::to_owned);
-        match job(table, &mut zones, &mut seen) {
+        match job(table, &calendars, &mut zones, &mut seen) {
             Ok(job) => jobs.push(job),
             Err(problem) => {
                 let job = name.map_or_else(|| format!("number {}", index + 1), |name| format!("{name:?}"));
@@ -177,9 +211,14 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<FileJob>, Vec<JobsFileError>>
     if errors.is_empty() { Ok(jobs) } else { Err(errors) }
 }
 
-fn job(table: Table, zones: &mut Zones, seen: &mut HashSet<(String, String)>) -> Result<FileJob, JobProblem> {
+fn job(
+    table: Table,
+    calendars: &Calendars,
+    zones: &mut Zones,
+    seen: &mut HashSet<(String, String)>,
+) -> Result<FileJob, JobProblem> {
     let section: JobSection = Value::Table(table).try_into().map_err(|error| JobProblem::Keys(one_line(&error)))?;
-    let job = resolve::resolve(section, zones)?;
+    let job = resolve::resolve(section, calendars, zones)?;
     let identity = (job.definition.tenant.clone(), job.definition.name.clone());
     if seen.insert(identity) { Ok(job) } else { Err(JobProblem::Duplicate) }
 }

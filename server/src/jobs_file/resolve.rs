@@ -2,9 +2,10 @@
 
 use super::{
     FileJob, JobProblem, base64,
+    calendar::Calendars,
     duration::{self, DurationError},
     point as time, rules,
-    section::{JobSection, RetrySection},
+    section::{JobSection, RetrySection, ScheduleSection},
 };
 use crate::command_worker::{CommandPayload, HANDLER};
 use std::time::Duration;
@@ -18,13 +19,19 @@ use tickwheel_wire::{
 /// Zone of a cron expression that names none.
 pub(super) const ZONE_DEFAULT: &str = "UTC";
 
-pub(super) fn resolve(section: JobSection, zones: &mut Zones) -> Result<FileJob, JobProblem> {
+pub(super) fn resolve(section: JobSection, calendars: &Calendars, zones: &mut Zones) -> Result<FileJob, JobProblem> {
     let mut section = section;
     let rules = rules::rules(&mut section)?;
     let at_most_once = rules::is_at_most_once(&section)?;
-    let schedule = schedule(&mut section, &rules, zones)?;
+    let (schedule, also) = schedules(&mut section, &rules, zones)?;
     let (handler, payload) = work(&mut section)?;
     let mut builder = JobBuilder::new(section.name).handler(handler).schedule(schedule).payload(payload).rules(rules);
+    builder = also.iter().fold(builder, JobBuilder::also);
+    if let Some(exclude) = section.exclude {
+        let zone = builder.definition().spec().exclusion_zone().to_owned();
+        let exclusions = calendars.resolve(&exclude, &zone, zones)?;
+        builder = if exclusions.is_empty() { builder } else { builder.exclude(exclusions) };
+    }
     if let Some(tenant) = section.tenant {
         builder = builder.tenant(tenant);
     }
@@ -65,43 +72,57 @@ pub(super) fn resolve(section: JobSection, zones: &mut Zones) -> Result<FileJob,
     Ok(FileJob { definition, paused: section.paused })
 }
 
-fn schedule(section: &mut JobSection, rules: &FiringRules, zones: &mut Zones) -> Result<Schedule, JobProblem> {
-    let given = [
-        section.cron.is_some(),
-        section.every.is_some(),
-        section.delay.is_some(),
-        section.at.is_some(),
-        section.after.is_some(),
-    ];
+/// The schedules, those of `schedules` behind the one that stands alone.
+fn schedules(
+    section: &mut JobSection,
+    rules: &FiringRules,
+    zones: &mut Zones,
+) -> Result<(Schedule, Vec<Schedule>), JobProblem> {
+    let tenant = section.tenant.as_deref().unwrap_or(crate::config::TENANT_DEFAULT);
+    let hash = name_hash(tenant, &section.name);
+    let sections = section.take_schedule().into_iter().chain(section.schedules.take().unwrap_or_default());
+    let mut schedules = sections.map(|section| schedule(section, hash, rules, zones)).collect::<Result<Vec<_>, _>>()?;
+    if schedules.is_empty() {
+        return Err(JobProblem::Schedules { count: 0 });
+    }
+    Ok((schedules.remove(0), schedules))
+}
+
+fn schedule(
+    section: ScheduleSection,
+    hash: u64,
+    rules: &FiringRules,
+    zones: &mut Zones,
+) -> Result<Schedule, JobProblem> {
+    let ScheduleSection { cron, zone, every, anchor, delay: after_each, at, after } = section;
+    let given = [cron.is_some(), every.is_some(), after_each.is_some(), at.is_some(), after.is_some()];
     let count = given.into_iter().filter(|given| *given).count();
     if count != 1 {
         return Err(JobProblem::Schedules { count });
     }
-    let anchor = section.anchor.take().map(|anchor| point("anchor", &anchor.into_text())).transpose()?;
-    if anchor.is_some() && section.every.is_none() {
+    let anchor = anchor.map(|anchor| point("anchor", &anchor.into_text())).transpose()?;
+    if anchor.is_some() && every.is_none() {
         return Err(JobProblem::Together { key: "anchor", relation: "is of use only with", other: "every" });
     }
-    if let Some(expression) = section.cron.take() {
-        let zone = section.zone.take().unwrap_or_else(|| ZONE_DEFAULT.to_owned());
-        let tenant = section.tenant.as_deref().unwrap_or(crate::config::TENANT_DEFAULT);
-        let hash = name_hash(tenant, &section.name);
+    if let Some(expression) = cron {
+        let zone = zone.unwrap_or_else(|| ZONE_DEFAULT.to_owned());
         Cron::of_job(&expression, &zone, rules, hash, zones).map_err(cron_problem)?;
         return Ok(Schedule::Cron { expression, zone });
     }
-    if section.zone.is_some() {
+    if zone.is_some() {
         return Err(JobProblem::Together { key: "zone", relation: "is of use only with", other: "cron" });
     }
-    if let Some(text) = &section.every {
-        let every = delay("every", text, Duration::from_millis(1))?;
+    if let Some(text) = every {
+        let every = delay("every", &text, Duration::from_millis(1))?;
         return Ok(Schedule::Interval { every, anchor });
     }
-    if let Some(text) = &section.delay {
-        return Ok(Schedule::FixedDelay { delay: delay("delay", text, Duration::from_millis(1))? });
+    if let Some(text) = after_each {
+        return Ok(Schedule::FixedDelay { delay: delay("delay", &text, Duration::from_millis(1))? });
     }
-    if let Some(text) = &section.after {
-        return Ok(Schedule::After { delay: delay("after", text, Duration::ZERO)? });
+    if let Some(text) = after {
+        return Ok(Schedule::After { delay: delay("after", &text, Duration::ZERO)? });
     }
-    let text = section.at.take().expect("one of the five is given").into_text();
+    let text = at.expect("one of the five is given").into_text();
     point("at", &text).map(|at| Schedule::Once { at })
 }
 

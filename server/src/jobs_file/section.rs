@@ -1,4 +1,4 @@
-//! A `[[job]]` table as it is written: every key that there is, in the words of the file.
+//! The tables of the file as they are written: every key that there is, in the words of the file.
 //!
 //! Deliberately absent: what the values mean; `resolve` says that.
 
@@ -33,6 +33,8 @@ pub(super) struct JobSection {
     pub delay: Option<String>,
     pub at: Option<Time>,
     pub after: Option<String>,
+    pub schedules: Option<Vec<ScheduleSection>>,
+    pub exclude: Option<Vec<String>>,
 
     pub pool: Option<String>,
     pub priority: Option<String>,
@@ -55,6 +57,51 @@ pub(super) struct JobSection {
     pub paused: Option<bool>,
 }
 
+/// One of several schedules of a job.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScheduleSection {
+    pub cron: Option<String>,
+    pub zone: Option<String>,
+    pub every: Option<String>,
+    pub anchor: Option<Time>,
+    pub delay: Option<String>,
+    pub at: Option<Time>,
+    pub after: Option<String>,
+}
+
+impl JobSection {
+    /// What stands beside `schedules`; `None`: nothing does.
+    pub fn take_schedule(&mut self) -> Option<ScheduleSection> {
+        let Self { cron, zone, every, anchor, delay, at, after, .. } = self;
+        let is_given = cron.is_some() || every.is_some() || delay.is_some() || at.is_some() || after.is_some();
+        (is_given || zone.is_some() || anchor.is_some()).then(|| ScheduleSection {
+            cron: cron.take(),
+            zone: zone.take(),
+            every: every.take(),
+            anchor: anchor.take(),
+            delay: delay.take(),
+            at: at.take(),
+            after: after.take(),
+        })
+    }
+}
+
+/// One `[[calendar]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CalendarSection {
+    pub name: String,
+    pub zone: Option<String>,
+    #[serde(default)]
+    pub dates: Vec<Time>,
+    #[serde(default)]
+    pub weekdays: Vec<String>,
+    #[serde(default)]
+    pub cron: Vec<String>,
+    pub ics: Option<String>,
+}
+
 /// `retry` of a job; what is absent keeps its default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +114,7 @@ pub(super) struct RetrySection {
     pub non_retryable: Option<Vec<String>>,
 }
 
-/// A point in time, in TOML's own notation or as a text.
+/// A date or a point in time, in TOML's own notation or as a text.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Time {
@@ -76,7 +123,7 @@ pub(super) enum Time {
 }
 
 impl Time {
-    /// As RFC 3339, if that is what was written.
+    /// As RFC 3339 or as a date, if that is what was written.
     pub fn into_text(self) -> String {
         match self {
             Self::Native(time) => time.to_string(),

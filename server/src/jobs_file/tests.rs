@@ -6,7 +6,7 @@ use tickwheel_client::{DstGap, DstOverlap, FiringRules, Misfire, Overlap, Priori
 
 /// The jobs of a file, or its errors as they are shown.
 fn check(text: &str) -> Result<Vec<FileJob>, Vec<String>> {
-    parse(text, "jobs.toml").map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    parse(text, "jobs.toml", None).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 fn one(body: &str) -> FileJob {
@@ -133,6 +133,167 @@ fn each_schedule_can_be_written() {
 }
 
 #[test]
+fn several_schedules_follow_the_one_that_stands_alone() {
+    let cron = |expression: &str, zone: &str| Schedule::Cron { expression: expression.into(), zone: zone.into() };
+    let every = Schedule::Interval { every: Duration::from_secs(60), anchor: Some(Timestamp::from_secs(7)) };
+    let at = Schedule::Once { at: Timestamp::from_secs(1_893_456_000) };
+    let listed = "schedules = [{ every = \"1m\", anchor = 1970-01-01T00:00:07Z }, { at = 2030-01-01T00:00:00Z },\n\
+                  { cron = \"H * * * *\", zone = \"Europe/Berlin\" }]";
+    let several = [every, at, cron("H * * * *", "Europe/Berlin")];
+    let alone = one(&format!("handler = \"h\"\n{listed}"));
+    assert!(alone.definition.schedules().eq(several.clone()), "{:?}", alone.definition);
+    let both = one(&format!("handler = \"h\"\ncron = \"@daily\"\n{listed}"));
+    assert!(both.definition.schedules().eq([cron("@daily", "UTC")].into_iter().chain(several)));
+}
+
+#[test]
+fn what_is_wrong_with_one_of_several_schedules_is_named() {
+    let count = |count| {
+        format!(
+            "exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not {count}; several go into `schedules`"
+        )
+    };
+    for (keys, expected) in [
+        ("schedules = []", count(0)),
+        ("schedules = [{}]", count(0)),
+        ("schedules = [{ every = \"1s\", at = 2030-01-01T00:00:00Z }]", count(2)),
+        ("zone = \"UTC\"\nschedules = [{ cron = \"@daily\" }]", count(0)),
+        ("schedules = [{ every = \"1s\", zone = \"UTC\" }]", "`zone` is of use only with `cron`".to_owned()),
+        ("schedules = [{ every = \"1us\" }]", "`every`: \"1us\" is shorter than 1 ms".to_owned()),
+        (
+            "schedules = [{ every = \"1s\" }, { cron = \"@reboot\" }]",
+            "`cron`: `@reboot` names an event, not a time, and cannot be scheduled".to_owned(),
+        ),
+        (
+            "every = \"1s\"\nschedules = [{ after = \"1s\" }]",
+            "`after` cannot be combined with `other schedules`".to_owned(),
+        ),
+        (
+            "schedules = [{ delay = \"1s\" }, { cron = \"@daily\" }]",
+            "`fixed_delay` cannot be combined with `other schedules`".to_owned(),
+        ),
+        (
+            &format!("schedules = [{}]", "{ every = \"1s\" }, ".repeat(17)),
+            "`schedules` is 17; allowed are 1 to 16".to_owned(),
+        ),
+    ] {
+        refused(&format!("handler = \"h\"\n{keys}"), &expected);
+    }
+    let unknown =
+        check("[[job]]\nname = \"a\"\nhandler = \"h\"\nschedules = [{ corn = \"@daily\" }]").expect_err("a misprint");
+    assert!(unknown[0].contains("unknown field `corn`"), "{unknown:?}");
+}
+
+/// The exclusions of a job that says this, in a file with these calendars.
+fn excluded(calendars: &str, body: &str) -> Vec<String> {
+    let text = format!("{calendars}\n[[job]]\nname = \"a\"\nhandler = \"h\"\n{body}");
+    let jobs = check(&text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+    jobs[0].definition.exclusions.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn exclude_names_calendars_and_entries() {
+    let calendars = r#"
+        [[calendar]]
+        name = "holidays"
+        zone = "Europe/Berlin"
+        dates = [2026-12-25, "2026-12-31..2027-01-01", "05-01"]
+        weekdays = ["weekends"]
+        [[calendar]]
+        name = "lunch"
+        cron = ["* 12 * * *"]
+    "#;
+    let holidays = ["2026-12-25", "2026-12-31..2027-01-01", "05-01", "weekends"];
+    let with = |front: &[&str], back: &[&str]| -> Vec<String> {
+        [front, &holidays, back].concat().into_iter().map(str::to_owned).collect()
+    };
+    for (keys, expected) in [
+        ("every = \"1h\"\nexclude = [\"holidays\"]", with(&["zone Europe/Berlin"], &[])),
+        // Where the job is in that zone already, it is not stated.
+        ("cron = \"@hourly\"\nzone = \"Europe/Berlin\"\nexclude = [\"holidays\"]", with(&[], &[])),
+        (
+            "every = \"1h\"\nexclude = [\"holidays\", \"lunch\", \"02-29\"]",
+            with(&["zone Europe/Berlin"], &["zone UTC", "cron * 12 * * *", "02-29"]),
+        ),
+        (
+            "every = \"1h\"\nexclude = [\"FRI\", \"zone Asia/Tokyo\", \"holidays\", \"lunch\"]",
+            with(&["FRI", "zone Asia/Tokyo", "zone Europe/Berlin"], &["zone Asia/Tokyo", "cron * 12 * * *"]),
+        ),
+        (
+            "every = \"1h\"\nexclude = [\"2026-12-24T14:00..2026-12-24T18:00\"]",
+            vec!["2026-12-24T14:00..2026-12-24T18:00".to_owned()],
+        ),
+        ("every = \"1h\"\nexclude = []", vec![]),
+    ] {
+        assert_eq!(excluded(calendars, keys), expected, "{keys}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_calendar_is_named() {
+    let form = "an entry is a date such as 2026-12-25 or 12-25, two dates or two times with `..` between them, days of the week such \
+                as SAT,SUN, or `cron` or `zone` and what belongs to it";
+    for (keys, problem) in [
+        ("name = \"c\"\nzone = \"Mars\"", "`zone`: unknown time zone `Mars`; use an IANA name such as `Europe/Berlin` or `UTC`".to_owned()),
+        ("name = \"c\"\ndates = [\"2026-02-30\"]", "`dates`: \"2026-02-30\": there is no such date or time; days are from 1970-01-01 to 9999-12-31".to_owned()),
+        ("name = \"c\"\ndates = [\"2026\"]", format!("`dates`: \"2026\": {form}")),
+        ("name = \"c\"\ndates = [\"SAT\"]", "`dates`: \"SAT\" is none of dates".to_owned()),
+        ("name = \"c\"\nweekdays = [\"12-25\"]", "`weekdays`: \"12-25\" is none of weekdays".to_owned()),
+        ("name = \"c\"\nweekdays = [\"zone UTC\"]", "`weekdays`: \"zone UTC\" is none of weekdays".to_owned()),
+        ("name = \"c\"\ncron = [\"* 12 * *\"]", "`cron`: \"cron * 12 * *\": a cron expression has 5 fields (minute, hour, day of month, month, day of week), 6 with seconds in front, or 7 with years at the end too, not 4".to_owned()),
+        ("name = \"weekends\"", "`name`: \"weekends\" is empty, or an entry itself".to_owned()),
+        ("name = \"c\"\nics = \"a.ics\"", "`ics`: a calendar file is read only beside a jobs file".to_owned()),
+        ("name = \"c\"\n[[calendar]]\nname = \"c\"", "stands twice in the file; names of jobs are unique in a tenant, and those of calendars in a file".to_owned()),
+    ] {
+        let errors = check(&format!("[[calendar]]\n{keys}")).expect_err(keys);
+        let name = if keys.contains("weekends") { "weekends" } else { "c" };
+        assert_eq!(errors, [format!("jobs.toml: calendar \"{name}\": {problem}")], "{keys}");
+    }
+    let errors =
+        check("[[calendar]]\nname = \"c\"\ndays = []\n[[calendar]]\nzone = \"UTC\"").expect_err("two are wrong");
+    assert!(
+        errors.len() == 2 && errors[0].contains("unknown field `days`") && errors[1].contains("number 2"),
+        "{errors:?}"
+    );
+    refused(
+        "handler = \"h\"\nevery = \"1s\"\nexclude = [\"holidays\"]",
+        &format!("`exclude`: \"holidays\" is no calendar of the file, of which it has none; and as an entry: {form}"),
+    );
+    refused("handler = \"h\"\ndelay = \"1s\"\nexclude = [\"SAT\"]", "`exclusions` makes no sense with `a fixed delay`");
+    let most = "exclude = [".to_owned() + &"\"2026-12-25\", ".repeat(1_490) + "]";
+    refused(
+        &format!("handler = \"h\"\nevery = \"1s\"\n{most}"),
+        "`exclusions` has 16389 bytes; allowed are 1 to 16384",
+    );
+}
+
+#[test]
+fn a_calendar_file_lies_beside_the_jobs_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "[[calendar]]\nname = \"closed\"\nzone = \"Europe/Berlin\"\nics = \"closed.ics\"\n\
+                [[job]]\nname = \"a\"\nhandler = \"h\"\nevery = \"1h\"\nexclude = [\"closed\"]\n";
+    let read = || parse(text, "jobs.toml", Some(folder.path())).map_err(|errors| errors[0].to_string());
+    let missing = read().expect_err("it is not there");
+    assert!(
+        missing.starts_with("jobs.toml: calendar \"closed\": `ics`: ") && missing.contains("closed.ics: "),
+        "{missing}"
+    );
+    let file = |events: &str| {
+        std::fs::write(folder.path().join("closed.ics"), format!("BEGIN:VCALENDAR\n{events}END:VCALENDAR\n"))
+            .expect("written");
+    };
+    file(
+        "BEGIN:VEVENT\nDTSTART;VALUE=DATE:20201225\nRRULE:FREQ=YEARLY\nEND:VEVENT\n\
+          BEGIN:VEVENT\nDTSTART:20990101T100000Z\nDURATION:PT2H\nEND:VEVENT\n",
+    );
+    let expected = "zone Europe/Berlin\n12-25\nzone UTC\n2099-01-01T10:00:00..2099-01-01T12:00:00";
+    assert_eq!(read().expect("valid")[0].definition.exclusions, expected);
+    file("BEGIN:VEVENT\nSUMMARY:Feast\nEND:VEVENT\n");
+    let wrong = read().expect_err("no start");
+    assert!(wrong.ends_with("closed.ics:2: event \"Feast\": `DTSTART` is missing"), "{wrong}");
+}
+
+#[test]
 fn a_command_becomes_a_payload_for_the_worker() {
     let job = one(r#"
         every = "1s"
@@ -178,10 +339,13 @@ fn a_value_of_another_type_names_its_key() {
 
 #[test]
 fn what_means_nothing_is_refused_with_its_key() {
-    refused("handler = \"h\"", "exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not 0");
+    refused(
+        "handler = \"h\"",
+        "exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not 0; several go into `schedules`",
+    );
     refused(
         "handler = \"h\"\nevery = \"1s\"\nafter = \"1s\"",
-        "exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not 2",
+        "exactly one of `cron`, `every`, `delay`, `at` and `after` must be given, not 2; several go into `schedules`",
     );
     refused("every = \"1s\"", "`command` (a program with its arguments) or `handler` is missing");
     refused("every = \"1s\"\ncommand = []", "`command`: the program is missing");
@@ -289,7 +453,12 @@ fn every_wrong_job_is_told_and_none_is_applied() {
 fn a_name_stands_once_per_tenant() {
     let job = |tenant: &str| format!("[[job]]\nname = \"a\"\nhandler = \"h\"\nevery = \"1s\"\n{tenant}\n");
     let errors = check(&format!("{}{}", job(""), job(""))).expect_err("twice");
-    assert_eq!(errors, ["jobs.toml: job \"a\": stands twice in the file; names are unique in a tenant"]);
+    assert_eq!(
+        errors,
+        [
+            "jobs.toml: job \"a\": stands twice in the file; names of jobs are unique in a tenant, and those of calendars in a file"
+        ]
+    );
     assert_eq!(check(&format!("{}{}", job("tenant = \"x\""), job("tenant = \"y\""))).expect("two tenants").len(), 2);
 }
 
@@ -301,6 +470,6 @@ fn a_syntax_error_names_its_line() {
 
 #[test]
 fn the_example_is_valid() {
-    let jobs = parse(include_str!("../../../examples/jobs.toml"), "examples/jobs.toml").expect("it is valid");
+    let jobs = parse(include_str!("../../../examples/jobs.toml"), "examples/jobs.toml", None).expect("it is valid");
     assert!(jobs.len() >= 5);
 }

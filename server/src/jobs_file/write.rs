@@ -39,13 +39,19 @@ impl Keys {
     /// When the file has no words for it.
     pub fn of(job: &FileJob) -> Result<Self, UnwritableError> {
         let spec = job.definition.spec();
-        let JobSpec { tenant, name, handler, schedule, payload, pool, priority, .. } = spec;
+        let JobSpec { tenant, name, handler, schedule, also, exclusions, payload, pool, priority, .. } = spec;
         let JobSpec { retry, start_to_close_ms, heartbeat_ms, non_retryable, rules, paused: _, labels: text, .. } =
             spec;
         let mut keys = Self::default();
         keys.add("name", name);
         keys.add_if(!tenant.is_empty(), "tenant", tenant);
-        keys.add_schedule(&schedule)?;
+        if also.is_empty() {
+            keys.add_schedule(&schedule)?;
+        } else {
+            keys.add_schedules(spec.schedules())?;
+        }
+        let entries: Vec<_> = exclusions.lines().map(Value::from).collect();
+        keys.add_if(!entries.is_empty(), "exclude", Value::Array(entries));
         keys.add_work(handler, payload);
         keys.add_if(pool != POOL_DEFAULT, "pool", pool);
         keys.add_if(priority != Priority::P1, "priority", priority.name());
@@ -122,6 +128,16 @@ impl Keys {
             ScheduleSpec::After { delay_us } => self.add("after", micros(delay_us)),
             ScheduleSpec::FixedDelay { delay_us } => self.add("delay", micros(delay_us)),
         }
+        Ok(())
+    }
+
+    fn add_schedules<'a>(&mut self, schedules: impl Iterator<Item = ScheduleSpec<'a>>) -> Result<(), UnwritableError> {
+        let tables = schedules.map(|schedule| {
+            let mut keys = Self::default();
+            keys.add_schedule(&schedule)?;
+            Ok(Value::Table(keys.table()))
+        });
+        self.add("schedules", Value::Array(tables.collect::<Result<_, _>>()?));
         Ok(())
     }
 

@@ -159,7 +159,7 @@ pub fn cron(bytes: &[u8]) {
 /// A jobs file.
 pub fn jobs_file(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = jobs_file::parse(text, "fuzz.toml");
+        let _ = jobs_file::parse(text, "fuzz.toml", None);
     }
 }
 

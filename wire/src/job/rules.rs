@@ -4,13 +4,13 @@
 //! it comes due while an execution of the job is in flight. The rules are read in this order, at the moment at which an
 //! execution could begin:
 //!
-//! 1. Firings outside the window (`starts_at`, `ends_at`, `executions_max`) do not exist.
+//! 1. Firings outside the window (`starts_at`, `ends_at`, `executions_max`) do not exist, nor do those that are excluded.
 //! 2. Firings that are later than `misfire_grace_ms` are missed for good, and counted.
 //! 3. Those that came due while the job ran follow `overlap`, the others `misfire`; where more wait than may, the oldest go.
 //! 4. The one that is chosen begins, unless it is later than `schedule_to_start_ms`: then it is recorded as too late.
 
 use super::{
-    JobSpecError, ScheduleSpec,
+    JobSpec, JobSpecError, ScheduleSpec,
     fields::{FieldWriter, fixed},
     range,
 };
@@ -175,15 +175,16 @@ impl FiringRules {
         Ok(())
     }
 
-    /// Checks the ranges, and that no two rules contradict each other or the schedule.
-    pub(super) fn validate(&self, schedule: &ScheduleSpec<'_>) -> Result<(), JobSpecError> {
+    /// Checks the ranges, and that no two rules of `job` contradict each other or its schedules.
+    pub(super) fn validate(&self, job: &JobSpec<'_>) -> Result<(), JobSpecError> {
         range("misfire_max", self.misfire_max.into(), 1, limits::CATCH_UP_MAX.into())?;
         range("overlap_max", self.overlap_max.into(), 1, limits::CATCH_UP_MAX.into())?;
         range("jitter_ms", self.jitter_ms.into(), 0, limits::JITTER_MS_MAX.into())?;
         let default = Self::default();
-        let once = matches!(schedule, ScheduleSpec::Once { .. } | ScheduleSpec::After { .. });
-        let cron = matches!(schedule, ScheduleSpec::Cron { .. });
-        let fixed_delay = matches!(schedule, ScheduleSpec::FixedDelay { .. });
+        let once =
+            job.also.is_empty() && matches!(job.schedule, ScheduleSpec::Once { .. } | ScheduleSpec::After { .. });
+        let cron = job.schedules().any(|schedule| matches!(schedule, ScheduleSpec::Cron { .. }));
+        let fixed_delay = matches!(job.schedule, ScheduleSpec::FixedDelay { .. });
         let of_use_only_with = "is of use only with";
         let makes_no_sense_with = "makes no sense with";
         let rules = [
@@ -198,6 +199,7 @@ impl FiringRules {
             (self.dst_gap != default.dst_gap && !cron, ("dst_gap", of_use_only_with, "cron")),
             (self.dst_overlap != default.dst_overlap && !cron, ("dst_overlap", of_use_only_with, "cron")),
             (self.overlap != Overlap::Skip && fixed_delay, ("overlap", makes_no_sense_with, "a fixed delay")),
+            (!job.exclusions.is_empty() && fixed_delay, ("exclusions", makes_no_sense_with, "a fixed delay")),
             (self.starts_at >= self.ends_at, ("ends_at", "is not after", "starts_at")),
             (once && self.starts_at != default.starts_at, ("starts_at", makes_no_sense_with, "a single time")),
             (once && self.ends_at != default.ends_at, ("ends_at", makes_no_sense_with, "a single time")),

@@ -218,10 +218,11 @@ impl SnapshotReader {
                 let index = image.definition.to_native() as usize;
                 let Definition { policy, timing } =
                     definitions.get(index).ok_or(Fault::new("jobs.definition", "is not in the chunk"))?;
-                let timing = match policy.policy.hashed {
+                let is_hashed = policy.policy.hashed.is_some() || timing.is_hashed();
+                let timing = match is_hashed {
                     // What the job's name decides differs from job to job.
-                    Some(_) => Timing::of(&JobSpec { name: &image.name, ..specs[index] }, Timestamp::EPOCH).0,
-                    None => timing.clone(),
+                    true => Timing::of(&JobSpec { name: &image.name, ..specs[index] }, Timestamp::EPOCH).0,
+                    false => timing.clone(),
                 };
                 Ok(Definition { policy: policy.clone(), timing })
             })
@@ -444,12 +445,13 @@ fn policy_entry(image: &ArchivedPolicyImage) -> Result<PolicyEntry, Fault> {
             ..FiringRules::default()
         },
         labels: "".into(),
+        exclusions: None,
         hashed: None,
     };
     let schedule = ScheduleSpec::Once { at: Timestamp::EPOCH };
     let spec = JobSpec::new(&policy.tenant_name, "any", &policy.handler, schedule);
     validate(&JobSpec { pool: &policy.pool, retry: policy.retry, ..spec })?;
-    Ok(PolicyEntry { policy, pool: None })
+    Ok(PolicyEntry::new(policy))
 }
 
 fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
@@ -472,7 +474,7 @@ fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
 
 impl Definition {
     fn of(tenant: TenantId, spec: &JobSpec<'_>) -> Self {
-        let policy = PolicyEntry { policy: Policy::of(tenant, spec), pool: None };
+        let policy = PolicyEntry::new(Policy::of(tenant, spec));
         Self { policy, timing: Timing::of(spec, Timestamp::EPOCH).0 }
     }
 }

@@ -187,6 +187,8 @@ impl Partition {
     fn definition_image(&self, record: &JobRecord) -> DefinitionImage {
         let spec = self.spec_of(record);
         let schedule = match spec.schedule {
+            // What several have is not the job's own.
+            schedule if !spec.also.is_empty() => schedule,
             ScheduleSpec::Interval { every_us, .. } => ScheduleSpec::Interval { every_us, anchor: Timestamp::EPOCH },
             ScheduleSpec::Once { .. } => ScheduleSpec::Once { at: Timestamp::EPOCH },
             other => other,

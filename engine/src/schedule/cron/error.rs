@@ -109,6 +109,6 @@ impl fmt::Display for FieldProblem {
 }
 
 /// The beginning of `text`.
-pub(super) fn quote(text: &str) -> String {
+pub(in crate::schedule) fn quote(text: &str) -> String {
     text.chars().take(QUOTE_CHARS_MAX).collect()
 }

@@ -19,13 +19,14 @@
 //! Invariants: fires are strictly ascending, on whole local seconds or at the end of a gap; the function is pure. A
 //! compiled schedule does not keep its text.
 //!
-//! Source: crontab(5) and the clock-change rules of Vixie cron. Deliberately absent: exclusion calendars, jitter.
+//! Source: crontab(5) and the clock-change rules of Vixie cron. Deliberately absent: exclusions (see `schedule::exclusions`), jitter.
 
 mod clock_change;
 mod error;
 mod explain;
 mod field;
 mod hashed;
+mod matching;
 mod pattern;
 mod syntax;
 #[cfg(test)]
@@ -33,10 +34,12 @@ mod tests;
 mod wording;
 
 pub use clock_change::{ClockChange, ClockChangeEffect, Fires, LocalTime, ZonedTime};
+pub(super) use error::quote;
 pub use error::{CronError, FieldProblem};
 pub use explain::Explanation;
 pub use field::CronField;
 pub use hashed::settle_hashed;
+pub(super) use matching::Matching;
 
 use super::zone::{PERIODS_MAX_UP_TO_9999, Period, Zone, Zones};
 use pattern::Pattern;

@@ -210,6 +210,37 @@ impl Pattern {
         Some(next_day * SECONDS_PER_DAY + self.first_of_day())
     }
 
+    /// Whether the local second `at_s` matches.
+    pub fn holds(&self, at_s: i64) -> bool {
+        let (day_number, second_of_day) = (at_s.div_euclid(SECONDS_PER_DAY), at_s.rem_euclid(SECONDS_PER_DAY));
+        let (hour, minute, second) = (second_of_day / 3_600, second_of_day / 60 % 60, second_of_day % 60);
+        if self.hours >> hour & 1 == 0 || self.minutes >> minute & 1 == 0 || self.seconds >> second & 1 == 0 {
+            return false;
+        }
+        let Date { year, month, day } = date_of(day_number);
+        let month = MonthStart { year, month, day_number: day_number - i64::from(day) + 1 };
+        let days = if self.rare.is_none() { self.plain_day(day_number, month, day) } else { self.days_in(month) };
+        days >> day & 1 == 1
+    }
+
+    /// The end of a stretch of matching seconds that begins with `at_s`, which matches: it goes on over whole minutes where every second
+    /// matches, over whole hours where every minute does, and up to midnight where every hour does.
+    pub fn run_end(&self, at_s: i64) -> i64 {
+        let second_of_day = at_s.rem_euclid(SECONDS_PER_DAY);
+        let (hour, minute, second) = (second_of_day / 3_600, second_of_day / 60 % 60, second_of_day % 60);
+        let midnight_s = at_s - second_of_day;
+        let run = |mask: u64, from: i64| i64::from((!(mask >> from)).trailing_zeros());
+        let second_end = second + run(self.seconds, second);
+        if self.seconds.count_ones() < 60 {
+            return at_s - second + second_end;
+        }
+        let minute_end = minute + run(self.minutes, minute);
+        if self.minutes.count_ones() < 60 {
+            return midnight_s + hour * 3_600 + minute_end * 60;
+        }
+        midnight_s + (hour + run(self.hours.into(), hour)) * 3_600
+    }
+
     /// The first matching second of a day, counted from midnight.
     fn first_of_day(&self) -> i64 {
         i64::from(self.hours.trailing_zeros()) * 3_600 + self.first_of_hour()

@@ -47,6 +47,9 @@ pub(super) const FIELDS: [CronField; 7] = [
     CronField::Year,
 ];
 
+/// An expression of no more fields has none for seconds.
+pub(super) const FIELDS_WITHOUT_SECONDS: usize = 5;
+
 /// What an expression says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parsed {

@@ -1,7 +1,7 @@
 //! A plain, slow model of what a shard does with jobs: one worker with slots for all, no wheel, no queues, no events. At each step every
 //! job is looked at. Written from the rules, not from the code.
 
-use super::ruled_model::{Waiting, firing_after};
+use super::ruled_model::{Excluded, Waiting, firing_after};
 use crate::schedule::Cron;
 use std::{
     cell::RefCell,
@@ -18,7 +18,7 @@ const REATTACH: u64 = 5 * SECOND;
 pub const GRACE: u64 = 30 * SECOND;
 /// The delay that the worker asks for when it fails for now.
 pub const RETRY_AFTER: u64 = 2_500_000;
-const DAY: u64 = 86_400 * SECOND;
+pub const DAY: u64 = 86_400 * SECOND;
 /// Of the firings of a cron job that are missed at once, a week of minutes is counted.
 const CRON_MISSED_MAX: u64 = 7 * 24 * 60;
 
@@ -40,6 +40,26 @@ pub enum When {
     Delay {
         delay: u64,
     },
+    /// Whenever one of them fires.
+    Several([Single; 3]),
+}
+
+/// One of several schedules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Single {
+    Every { every: u64, anchor: u64 },
+    Once { at: u64 },
+    Cron { expression: &'static str, zone: &'static str },
+}
+
+impl Single {
+    fn first_after(self, time: u64) -> Option<u64> {
+        match self {
+            Self::Every { every, anchor } => When::Every { every, anchor }.first_after(time),
+            Self::Once { at } => Some(at).filter(|at| *at > time),
+            Self::Cron { expression, zone } => When::Cron { expression, zone }.first_after(time),
+        }
+    }
 }
 
 impl When {
@@ -56,11 +76,17 @@ impl When {
                 Some(fire)
             }
             Self::Cron { expression, zone } => Some(first_cron_after(expression, zone, time)),
+            Self::Several(several) => several.into_iter().filter_map(|single| single.first_after(time)).min(),
         }
     }
 
     pub const fn is_cron(self) -> bool {
         matches!(self, Self::Cron { .. })
+    }
+
+    /// Whether its missed firings are found one by one.
+    const fn is_searched(self) -> bool {
+        matches!(self, Self::Cron { .. } | Self::Several(_))
     }
 }
 
@@ -96,6 +122,7 @@ pub struct Definition {
     pub attempts_max: u16,
     pub timeout: u64,
     pub rules: FiringRules,
+    pub excluded: Excluded,
 }
 
 #[derive(Clone, Debug)]
@@ -137,7 +164,8 @@ impl Job {
     /// Whether it stands so.
     pub fn has(&self, state: JobState) -> bool {
         use ExecutionState::{Failed, TimedOut, TooLate, WorkerLost};
-        let is_over = self.next.is_none() && self.trigger.is_none() && self.flight.is_none();
+        let is_asked_for = self.trigger.is_some() || !self.backlog.is_empty();
+        let is_over = self.next.is_none() && !is_asked_for && self.flight.is_none();
         match state {
             JobState::Paused => self.paused,
             JobState::Active => !self.paused && !is_over,
@@ -154,7 +182,7 @@ impl Job {
             passed += 1;
             self.next = following(self.definition.when, fire);
         }
-        if self.definition.when.is_cron() { passed.min(CRON_MISSED_MAX) } else { passed }
+        if self.definition.when.is_searched() { passed.min(CRON_MISSED_MAX) } else { passed }
     }
 }
 
@@ -218,13 +246,23 @@ pub struct CronFates {
     pub cancelled: u64,
     /// Replacements of other schedules by cron, and of cron by others.
     pub replaced: [u64; 2],
+    /// Firings of several schedules, those that were missed, and those of more than one of them.
+    pub several: u64,
+    pub several_missed: u64,
+    pub coinciding: u64,
 }
 
 impl CronFates {
-    fn note(&mut self, when: When, on_time: bool, missed: u64) {
+    fn note(&mut self, when: When, fire: u64, now: u64, missed: u64) {
+        if let When::Several(several) = when {
+            self.several += 1;
+            self.several_missed += missed;
+            self.coinciding +=
+                u64::from(several.iter().filter(|single| single.first_after(fire - 1) == Some(fire)).count() > 1);
+        }
         if let When::Cron { expression, zone } = when {
             *self.fired.entry((expression, zone)).or_default() += 1;
-            self.on_time += u64::from(on_time);
+            self.on_time += u64::from(fire == now);
             self.misfired += missed;
         }
     }
@@ -240,6 +278,9 @@ impl CronFates {
         self.cancelled += more.cancelled;
         self.replaced[0] += more.replaced[0];
         self.replaced[1] += more.replaced[1];
+        self.several += more.several;
+        self.several_missed += more.several_missed;
+        self.coinciding += more.coinciding;
     }
 }
 
@@ -300,7 +341,7 @@ impl Model {
         match (upsert, found) {
             (false, 1..) => Expected::AlreadyExists,
             (true, found) if revision != 0 && revision != found => Expected::RevisionConflict,
-            _ if firing_after(definition.when, &definition.rules, 0, self.time).is_none() => Expected::NeverFires,
+            _ if firing_after(definition, 0, self.time).is_none() => Expected::NeverFires,
             _ => Expected::Ok,
         }
     }
@@ -454,7 +495,9 @@ impl Model {
                 job.sequence += 1;
                 if due {
                     job.next = match job.definition.when {
-                        When::Every { .. } | When::Cron { .. } => job.definition.when.first_after(time),
+                        When::Every { .. } | When::Cron { .. } | When::Several(_) => {
+                            job.definition.when.first_after(time)
+                        }
                         When::Once { .. } | When::Delay { .. } => None,
                     };
                     self.cron.cancelled += u64::from(job.definition.when.is_cron());
@@ -643,7 +686,7 @@ impl Model {
                     let (scheduled, skipped, missed) = job.begin_ruled(time);
                     self.skipped += skipped;
                     self.misfired += missed;
-                    self.cron.note(job.definition.when, scheduled == time, missed);
+                    self.cron.note(job.definition.when, scheduled, time, missed);
                     let fates = job.fates(scheduled, before);
                     for (fate, is_met) in fates {
                         *self.ruled.entry(fate).or_default() += u64::from(is_met);
@@ -654,7 +697,7 @@ impl Model {
                     job.next = following(job.definition.when, next);
                     let missed = job.pass_over(time);
                     self.misfired += missed;
-                    self.cron.note(job.definition.when, next == time, missed);
+                    self.cron.note(job.definition.when, next, time, missed);
                     next
                 }
                 (None, Some(asked)) => {
@@ -714,6 +757,6 @@ fn following(when: When, fire: u64) -> Option<u64> {
     match when {
         When::Every { every, .. } => Some(fire + every),
         When::Once { .. } | When::Delay { .. } => None,
-        When::Cron { expression, zone } => Some(first_cron_after(expression, zone, fire)),
+        When::Cron { .. } | When::Several(_) => when.first_after(fire),
     }
 }

@@ -11,7 +11,8 @@ use super::{
     super::*,
     filters::picked,
     harness::{Attempt, START_SECS, World, client, session},
-    model::{CronFates, Definition, Ending, Expected, Job, Model, SECOND, Sent, When, Worker as ModelWorker},
+    model::{CronFates, Definition, Ending, Expected, Job, Model, SECOND, Sent, Single, When, Worker as ModelWorker},
+    ruled_model::Excluded,
 };
 use crate::{
     partition::{Partition, SnapshotReader},
@@ -27,11 +28,11 @@ use tickwheel_wire::{
         },
         work::{Outcome, Verdict},
     },
-    job::{FiringRules, JobSpec, JobState, JobStates, Misfire, Overlap, RetryPolicy, ScheduleSpec},
+    job::{FiringRules, JobSpec, JobState, JobStates, Misfire, Overlap, RetryPolicy, ScheduleListBuf, ScheduleSpec},
     partition_of,
 };
 
-const SEEDED_HISTORIES: u32 = 512;
+const SEEDED_HISTORIES: u32 = 768;
 const MINUTE: u64 = 60 * SECOND;
 
 /// Where histories begin, in seconds: a quiet day, and before the changes of Berlin's clock on 28 March 2027, 01:00 UTC, and on
@@ -57,18 +58,27 @@ const ZONES: [&str; 3] = ["UTC", "Europe/Berlin", "Asia/Kolkata"];
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     firing: FiringRules,
+    excluded: Excluded,
     starts: Option<u64>,
     ends: Option<u64>,
 }
 
-const PLAIN: Rules = Rules { firing: FiringRules::PLAIN, starts: None, ends: None };
+const PLAIN: Rules = Rules { firing: FiringRules::PLAIN, excluded: Excluded::Nothing, starts: None, ends: None };
 
 #[derive(Clone, Copy, Debug)]
 enum Rhythm {
     Every,
     Once,
     Delay,
-    Cron { expression: &'static str, zone: &'static str },
+    Cron {
+        expression: &'static str,
+        zone: &'static str,
+    },
+    /// Two cron schedules with an interval of minutes or a single time between them.
+    Several {
+        outer: [(&'static str, &'static str); 2],
+        once: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -131,15 +141,20 @@ fn rhythm() -> impl Strategy<Value = Rhythm> {
     let select = |values: &'static [&'static str]| prop::sample::select(values);
     // Jobs of equal schedules share one, with what it remembers.
     let popular = Rhythm::Cron { expression: "* * * * *", zone: "UTC" };
+    let cron = || (select(&EXPRESSIONS), select(&ZONES));
     prop_oneof![
         2 => Just(Rhythm::Every),
         2 => Just(Rhythm::Once),
         1 => Just(Rhythm::Delay),
         2 => Just(popular),
-        4 => (select(&EXPRESSIONS), select(&ZONES)).prop_map(|(expression, zone)| Rhythm::Cron { expression, zone }),
+        4 => cron().prop_map(|(expression, zone)| Rhythm::Cron { expression, zone }),
+        3 => (cron(), cron(), any::<bool>()).prop_map(|(a, b, once)| Rhythm::Several { outer: [a, b], once }),
     ]
     // The model's search, minute by minute, is too slow for Miri.
-    .prop_map(|rhythm| if cfg!(miri) && matches!(rhythm, Rhythm::Cron { .. }) { Rhythm::Every } else { rhythm })
+    .prop_map(|rhythm| match rhythm {
+        Rhythm::Cron { .. } | Rhythm::Several { .. } if cfg!(miri) => Rhythm::Every,
+        other => other,
+    })
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -147,6 +162,8 @@ fn rules() -> impl Strategy<Value = Rules> {
     let misfire = (prop::sample::select(Misfire::ALL), 1..5_u32, some(&[1_000, 30_000, 600_000]));
     let overlap = (prop::sample::select(Overlap::ALL), 1..5_u32);
     let window = (proptest::option::weighted(0.2, 0..20_u64), proptest::option::weighted(0.2, 20..300_u64));
+    let excluded = prop_oneof![3 => Just(Excluded::Nothing), 2 => prop::sample::select(&Excluded::ALL[..])];
+    let window = (window, excluded);
     (misfire, overlap, some(&[500, 5_000, 90_000]), some(&[1, 2, 3]), some(&[1, 2, 5]), some(&[700, 20_000]), window)
         .prop_map(|(misfire, overlap, schedule_to_start_ms, failures, executions_max, jitter_ms, window)| Rules {
             firing: FiringRules {
@@ -161,14 +178,15 @@ fn rules() -> impl Strategy<Value = Rules> {
                 jitter_ms,
                 ..FiringRules::default()
             },
-            starts: window.0,
-            ends: window.1,
+            excluded: window.1,
+            starts: window.0.0,
+            ends: window.0.1,
         })
 }
 
 /// Without what contradicts itself or the rhythm.
 fn fit(rules: Rules, rhythm: Rhythm) -> Rules {
-    let Rules { mut firing, mut starts, mut ends } = rules;
+    let Rules { mut firing, mut excluded, mut starts, mut ends } = rules;
     if firing.misfire != Misfire::FireAll {
         firing.misfire_max = FiringRules::default().misfire_max;
     }
@@ -177,14 +195,19 @@ fn fit(rules: Rules, rhythm: Rhythm) -> Rules {
     }
     match rhythm {
         Rhythm::Once => (firing.executions_max, starts, ends) = (0, None, None),
-        Rhythm::Delay => (firing.overlap, firing.overlap_max) = (Overlap::Skip, FiringRules::default().overlap_max),
+        Rhythm::Delay => {
+            (firing.overlap, firing.overlap_max) = (Overlap::Skip, FiringRules::default().overlap_max);
+            excluded = Excluded::Nothing;
+        }
+        // Each of a day's seconds is tried.
+        Rhythm::Every if excluded != Excluded::Nothing => excluded = Excluded::Thirds,
         _ => {}
     }
     // Of more firings than are looked at one by one, about the newest are kept: exactly so only where they are evenly spread.
     if matches!(rhythm, Rhythm::Every) && (firing.misfire == Misfire::FireAll || firing.overlap != Overlap::Skip) {
-        firing.jitter_ms = 0;
+        (firing.jitter_ms, excluded) = (0, Excluded::Nothing);
     }
-    Rules { firing, starts, ends }
+    Rules { firing, excluded, starts, ends }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -303,8 +326,10 @@ impl History {
     fn take(&mut self, step: &Step) {
         match *step {
             Step::Submit { name, rhythm, value, upsert, revision, key, paused, attempts_max, rules } => {
-                let (definition, schedule) = self.define(rhythm, value, paused, attempts_max, rules);
-                self.submit(NAMES[usize::from(name)], &definition, schedule, upsert, revision, key);
+                let (definition, schedule, also) = self.define(rhythm, value, paused, attempts_max, rules);
+                let spec =
+                    JobSpec { also: also.as_list(), ..JobSpec::new("acme", NAMES[usize::from(name)], "run", schedule) };
+                self.submit(&spec, &definition, upsert, revision, key);
             }
             Step::Command { name, verb } => self.command(NAMES[usize::from(name)], verb),
             Step::Cancel { name, ahead } => self.cancel(NAMES[usize::from(name)], ahead),
@@ -351,7 +376,8 @@ impl History {
         paused: bool,
         attempts_max: u16,
         rules: Rules,
-    ) -> (Definition, ScheduleSpec<'static>) {
+    ) -> (Definition, ScheduleSpec<'static>, ScheduleListBuf) {
+        let mut also = ScheduleListBuf::default();
         let (when, schedule, timeout) = match rhythm {
             Rhythm::Every => {
                 let (every, anchor) = (value * SECOND, self.start + value * 16 * TICK_MICROS);
@@ -370,31 +396,41 @@ impl History {
             Rhythm::Cron { expression, zone } => {
                 (When::Cron { expression, zone }, ScheduleSpec::Cron { expression, zone }, value * 20 * SECOND)
             }
+            Rhythm::Several { outer: [first, second], once } => {
+                let cron = |(expression, zone)| ScheduleSpec::Cron { expression, zone };
+                let single = |(expression, zone)| Single::Cron { expression, zone };
+                // On the minute, where others fire too.
+                let (every, start) = (value * MINUTE, self.model.time / MINUTE * MINUTE);
+                let (between, between_spec) = if once {
+                    let at = start + value * MINUTE - 5 * MINUTE;
+                    (Single::Once { at }, ScheduleSpec::Once { at: Timestamp::from_micros(at) })
+                } else {
+                    // Without an anchor it begins with the submission.
+                    let anchor = if value.is_multiple_of(2) { start } else { self.model.time };
+                    let stated = if value.is_multiple_of(2) { Timestamp::from_micros(start) } else { Timestamp::MAX };
+                    (Single::Every { every, anchor }, ScheduleSpec::Interval { every_us: every, anchor: stated })
+                };
+                also = [between_spec, cron(second)].into_iter().collect();
+                (When::Several([single(first), between, single(second)]), cron(first), value * 20 * SECOND)
+            }
         };
         let in_minutes = |minutes: u64| Timestamp::from_micros(self.model.time + minutes * MINUTE);
+        let excluded = rules.excluded;
         let rules = FiringRules {
             starts_at: rules.starts.map_or(Timestamp::EPOCH, in_minutes),
             ends_at: rules.ends.map_or(Timestamp::MAX, in_minutes),
             ..rules.firing
         };
-        (Definition { when, paused, attempts_max, timeout, rules }, schedule)
+        (Definition { when, paused, attempts_max, timeout, rules, excluded }, schedule, also)
     }
 
-    fn submit(
-        &mut self,
-        name: &str,
-        definition: &Definition,
-        schedule: ScheduleSpec<'static>,
-        upsert: bool,
-        revision: u64,
-        key: Option<u8>,
-    ) {
-        let Definition { paused, attempts_max, timeout, rules, .. } = *definition;
+    fn submit(&mut self, spec: &JobSpec<'_>, definition: &Definition, upsert: bool, revision: u64, key: Option<u8>) {
+        let Definition { paused, attempts_max, timeout, rules, excluded, .. } = *definition;
         let retry = RetryPolicy { attempts_max, jitter_percent: 0, ..RetryPolicy::default() };
         let start_to_close_ms = u32::try_from(timeout / 1_000).unwrap();
-        let labels = labels_of(definition);
-        let plain = JobSpec::new("acme", name, "run", schedule);
-        let spec = JobSpec { paused, retry, start_to_close_ms, rules, labels: &labels, ..plain };
+        let (labels, exclusions) = (labels_of(definition), excluded.text());
+        let spec = JobSpec { paused, retry, start_to_close_ms, rules, exclusions, labels: &labels, ..*spec };
+        let name = spec.name;
         let mode = if upsert { SubmitMode::Upsert } else { SubmitMode::Create };
         let expected = self.model.submit(name, definition, upsert, revision, key);
         let answer = self.world.submit_as(&spec, mode, revision, key.as_slice());
@@ -682,6 +718,7 @@ fn seeded_histories_lead_cron_jobs_to_every_fate() {
     assert!(ZONES.iter().all(|meant| fired(&|_, zone| zone == *meant) >= 50), "{sum:?}");
     assert!(sum.on_time >= 30 && sum.skipped >= 1_000 && sum.misfired >= 1_000, "{sum:?}");
     assert!(sum.resumed >= 10 && sum.cancelled >= 3 && sum.replaced.iter().all(|count| *count >= 30), "{sum:?}");
+    assert!(sum.several >= 200 && sum.several_missed >= 200 && sum.coinciding >= 20, "{sum:?}");
 }
 
 /// Without enough of each rule's effects, agreement with the model would say little about the rules.
@@ -696,7 +733,7 @@ fn seeded_histories_lead_to_every_effect_of_every_rule() {
             *sum.entry(fate).or_default() += count;
         }
     }
-    assert!(sum.len() == 14 && sum.values().all(|count| *count >= 5), "{sum:#?}");
+    assert!(sum.len() == 15 && sum.values().all(|count| *count >= 5), "{sum:#?}");
 }
 
 /// A job `a` that nothing else is done with: its firings, as the worker is sent them, in minutes from the start's minute on.

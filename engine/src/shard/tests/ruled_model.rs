@@ -1,6 +1,6 @@
 //! The plain model's part for jobs with rules of their own: which firings wait, go or are given up. Every firing is looked at one by one.
 
-use super::model::{Ending, Expected, GRACE, InFlight, Job, Model, When};
+use super::model::{DAY, Definition, Ending, Expected, GRACE, InFlight, Job, Model, When};
 use tickwheel_wire::{
     frame::request::ExecutionState,
     job::{FiringRules, Misfire, Overlap},
@@ -9,6 +9,8 @@ use tickwheel_wire::{
 
 /// Of the firings of such a job that go at once, a week of minutes is counted.
 const COUNTED_MAX: u64 = 7 * 24 * 60;
+/// What is not left within such a time is never left: every schedule of the histories fires once a week.
+const LEFT_WITHIN: u64 = 16 * DAY;
 /// Most executions that are recorded as too late at once.
 const RECORDED_MAX: u64 = 1_000;
 
@@ -18,6 +20,51 @@ pub struct Waiting {
     missed_until: u64,
     overlapped_until: u64,
     failures: u16,
+}
+
+/// What is excluded of a job's firings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excluded {
+    Nothing,
+    Thirds,
+    Afternoons,
+    Weekends,
+    Days,
+}
+
+impl Excluded {
+    pub const ALL: [Self; 5] = [Self::Nothing, Self::Thirds, Self::Afternoons, Self::Weekends, Self::Days];
+
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Thirds => "zone UTC\ncron */3 * * * *",
+            Self::Afternoons => "zone Asia/Kolkata\ncron * 14-16 * * *",
+            Self::Weekends => "zone UTC\nweekends",
+            Self::Days => "zone Asia/Kolkata\n2027-01-16..2027-01-17\n03-28\n2027-10-31",
+        }
+    }
+
+    /// If `time` is excluded, the end of its minute, hour or day, on the clock that counts.
+    fn end_of(self, time: u64) -> Option<u64> {
+        let (ahead, unit) = match self {
+            Self::Nothing => return None,
+            Self::Thirds => (0, DAY / 24 / 60),
+            Self::Afternoons => (11 * DAY / 48, DAY / 24),
+            Self::Weekends => (0, DAY),
+            Self::Days => (11 * DAY / 48, DAY),
+        };
+        let number = (time + ahead) / unit;
+        let is_excluded = match self {
+            Self::Nothing => false,
+            Self::Thirds => number.is_multiple_of(3),
+            Self::Afternoons => (14..17).contains(&(number % 24)),
+            // Day 0 was a Thursday.
+            Self::Weekends => [2, 3].contains(&(number % 7)),
+            Self::Days => [20_834, 20_835, 20_905, 21_122].contains(&number),
+        };
+        is_excluded.then(|| (number + 1) * unit - ahead)
+    }
 }
 
 fn never(time: Option<u64>) -> u64 {
@@ -30,7 +77,9 @@ impl Job {
     }
 
     pub fn is_ruled(&self) -> bool {
-        self.rules() != FiringRules::default() || matches!(self.definition.when, When::Delay { .. })
+        self.rules() != FiringRules::default()
+            || self.definition.excluded != Excluded::Nothing
+            || matches!(self.definition.when, When::Delay { .. })
     }
 
     fn is_used_up(&self, sequence: u64) -> bool {
@@ -40,7 +89,7 @@ impl Job {
 
     /// The first firing after `time`.
     pub fn firing_after(&self, time: u64) -> Option<u64> {
-        firing_after(self.definition.when, &self.rules(), self.id.raw(), time)
+        firing_after(&self.definition, self.id.raw(), time)
     }
 
     /// The firing after `fire` for a job whose executions have come to `sequence`.
@@ -128,7 +177,7 @@ impl Job {
     }
 
     /// What was special about an execution that has just begun at `scheduled`, when it waited for what `before` says.
-    pub fn fates(&self, scheduled: u64, before: Waiting) -> [(&'static str, bool); 6] {
+    pub fn fates(&self, scheduled: u64, before: Waiting) -> [(&'static str, bool); 7] {
         let rules = self.rules();
         let overlapped = scheduled <= before.overlapped_until && scheduled > before.missed_until;
         [
@@ -138,6 +187,13 @@ impl Job {
             ("last of the executions allowed", self.is_used_up(self.sequence + 1)),
             ("last in the window", self.next.is_none() && rules.ends_at.as_micros() < u64::MAX),
             ("firing put off by jitter", rules.jitter_ms > 0),
+            (
+                "firing before an excluded one",
+                self.definition
+                    .when
+                    .first_after(scheduled)
+                    .is_some_and(|next| self.definition.excluded.end_of(next).is_some()),
+            ),
         ]
     }
 
@@ -183,13 +239,21 @@ impl Job {
 }
 
 /// The first firing after `time` that the rules let be, put off by the specified jitter.
-pub fn firing_after(when: When, rules: &FiringRules, job: u64, time: u64) -> Option<u64> {
-    let fire = when.first_after(time.max(rules.starts_at.as_micros().saturating_sub(1)))?;
+pub fn firing_after(definition: &Definition, job: u64, time: u64) -> Option<u64> {
+    let Definition { when, ref rules, excluded, .. } = *definition;
+    let first_after = |time: u64| {
+        let mut fire = when.first_after(time)?;
+        while let Some(end) = excluded.end_of(fire) {
+            fire = when.first_after(end - 1).filter(|next| *next > fire && *next < time + LEFT_WITHIN)?;
+        }
+        Some(fire)
+    };
+    let fire = first_after(time.max(rules.starts_at.as_micros().saturating_sub(1)))?;
     let ends_at = rules.ends_at.as_micros();
     if fire >= ends_at {
         return None;
     }
-    let next = if matches!(when, When::Once { .. }) { None } else { when.first_after(fire) };
+    let next = if matches!(when, When::Once { .. }) { None } else { first_after(fire) };
     let room = never(next).min(ends_at) - fire - 1;
     let span = (u64::from(rules.jitter_ms) * 1_000).min(room);
     let draw = u128::from(mix64(job ^ mix64(fire)));

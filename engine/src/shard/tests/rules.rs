@@ -6,10 +6,10 @@ use super::{
 };
 use tickwheel_wire::{
     frame::{
-        request::{ExecutionState, ExecutionView, JobByName, JobVerb, JobView, Watch as WatchFrame},
+        request::{ExecutionState, ExecutionView, JobByName, JobVerb, JobView, SubmitMode, Watch as WatchFrame},
         work::{CancelReason, Outcome, Verdict},
     },
-    job::{DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
+    job::{DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleListBuf, ScheduleSpec},
     partition_of,
 };
 
@@ -23,6 +23,13 @@ fn shown(world: &mut World, name: &str) -> (ExecutionState, bool, Timestamp) {
     let answer = world.ask(|request_id| JobByName { request_id, partition, tenant: "acme", name });
     let view = JobView::decode_body(&answer[0].body).unwrap();
     (view.last_state, view.paused, view.next_fire)
+}
+
+/// The definition of a job as it is shown.
+fn spec_shown(world: &mut World, name: &str) -> Vec<u8> {
+    let partition = partition_of("acme", name, world.config.partition_count);
+    let answer = world.ask(|request_id| JobByName { request_id, partition, tenant: "acme", name });
+    JobView::decode_body(&answer[0].body).unwrap().spec.to_vec()
 }
 
 fn ruled<'a>(spec: JobSpec<'a>, rules: FiringRules) -> JobSpec<'a> {
@@ -269,6 +276,170 @@ fn cron_schedules_follow_the_policies_of_their_definition_through_a_change_of_th
         let next = world.create(&JobSpec { rules, ..JobSpec::new("acme", "daily", "run", daily) }).next_fire;
         assert_eq!((next.as_micros() / 1_000_000 - autumn_secs) / 60, minutes, "{dst_overlap}");
     }
+}
+
+#[test]
+fn several_schedules_fire_at_the_times_of_each_and_once_where_they_coincide() {
+    let mut world = World::new(1);
+    world.attach(1, 10, 2);
+    let also: ScheduleListBuf = [
+        ScheduleSpec::Interval { every_us: 25_000_000, anchor: Timestamp::MAX },
+        ScheduleSpec::Once { at: secs(37) },
+        ScheduleSpec::Once { at: secs(0) },
+        ScheduleSpec::Cron { expression: "* * * * *", zone: "UTC" },
+    ]
+    .into_iter()
+    .collect();
+    world.create(&JobSpec { also: also.as_list(), ..every("tick", 20) });
+    let mut firings = Vec::new();
+    for _ in 0..105 {
+        world.pass(SECOND);
+        for attempt in world.attempts() {
+            firings.push((attempt.scheduled_at.as_micros() - secs(0).as_micros()) / 1_000_000);
+            world.succeed(&attempt);
+        }
+    }
+    assert_eq!(firings, [20, 25, 37, 40, 50, 60, 75, 80, 100]);
+    assert_eq!((world.counters().skipped, world.counters().misfired), (0, 0));
+    let view = spec_shown(&mut world, "tick");
+    let spec = JobSpec::decode(&view).unwrap();
+    assert_eq!(spec.schedule, every("tick", 20).schedule);
+    let anchored = ScheduleSpec::Interval { every_us: 25_000_000, anchor: secs(0) };
+    assert!(spec.also.iter().eq(std::iter::once(anchored).chain(also.as_list().iter().skip(1))), "{spec:?}");
+}
+
+#[test]
+fn rules_hold_for_the_firings_of_all_schedules_together() {
+    let mut world = World::new(1);
+    let rules =
+        FiringRules { misfire: Misfire::FireAll, misfire_max: 3, starts_at: secs(15), ends_at: secs(75), ..PLAIN };
+    let also: ScheduleListBuf =
+        [ScheduleSpec::Interval { every_us: 25_000_000, anchor: secs(0) }].into_iter().collect();
+    let next = world.create(&JobSpec { also: also.as_list(), ..ruled(every("tick", 10), rules) }).next_fire;
+    assert_eq!(next, secs(20));
+    world.pass(65 * SECOND);
+    world.attach(1, 10, 2);
+    assert_eq!(scheduled(&mut world, 0, 9), [40, 50, 60], "of 20, 25, 30, 40, 50, 60");
+    assert_eq!(world.counters().misfired, 3);
+    world.pass(5 * SECOND);
+    assert_eq!(scheduled(&mut world, 0, 1), [70]);
+    assert_eq!(shown(&mut world, "tick").2, Timestamp::MAX, "75 is the end");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "submits hundreds of jobs")]
+fn each_of_several_expressions_is_settled_by_the_name_and_shown_as_written() {
+    let mut world = World::new(1);
+    let hashed = ScheduleSpec::Cron { expression: "H * * * *", zone: "UTC" };
+    let also: ScheduleListBuf = [hashed, ScheduleSpec::Once { at: secs(1_000_000) }].into_iter().collect();
+    let mut minutes = std::collections::BTreeSet::new();
+    for number in 0..100 {
+        let name = format!("job-{number}");
+        let alone = world.create(&JobSpec::new("acme", &name, "run", hashed)).next_fire;
+        world.command(JobVerb::Delete, &name).unwrap();
+        let next = world.create(&JobSpec { also: also.as_list(), ..once(&name, 900_000) }).next_fire;
+        assert_eq!(next, alone, "the expression means the same alone and as one of several");
+        minutes.insert(next);
+    }
+    assert!(minutes.len() > 30, "{minutes:?}");
+    let view = spec_shown(&mut world, "job-7");
+    assert!(JobSpec::decode(&view).unwrap().also.iter().eq(also.as_list().iter()));
+    // A restored job has its own name's values too.
+    let digest = world.shard.partition(PartitionId(0)).unwrap().digest();
+    assert!(world.shard.begin_snapshot(PartitionId(0)));
+    let mut reader = crate::partition::SnapshotReader::new(PartitionId(0), world.config.partition);
+    loop {
+        let mut chunk = Vec::new();
+        let step = world.shard.snapshot_step(PartitionId(0), &mut chunk).unwrap();
+        reader.chunk(&chunk).unwrap();
+        if let SnapshotStep::Done { .. } = step {
+            break;
+        }
+    }
+    assert_eq!(reader.finish(true).unwrap().digest(), digest);
+}
+
+#[test]
+fn several_schedules_of_which_none_comes_again_are_refused() {
+    let mut world = World::new(1);
+    let past: ScheduleListBuf = [ScheduleSpec::Once { at: secs(0) }].into_iter().collect();
+    let denied = world.submit_as(&JobSpec { also: past.as_list(), ..once("one", 0) }, SubmitMode::Create, 0, b"");
+    assert_eq!(denied.unwrap_err().code, RefusalCode::NeverFires);
+    let odd: ScheduleListBuf = [ScheduleSpec::Cron { expression: "0 0 30 2 *", zone: "UTC" }].into_iter().collect();
+    let denied = world.submit_as(&JobSpec { also: odd.as_list(), ..once("one", 9) }, SubmitMode::Create, 0, b"");
+    assert_eq!(denied.unwrap_err().code, RefusalCode::InvalidField);
+    assert_eq!(world.create(&JobSpec { also: past.as_list(), ..once("one", 9) }).next_fire, secs(9));
+}
+
+/// START_SECS is 2027-01-15T08:00:00Z, a Friday.
+const WEEKEND_OFF: &str = "zone UTC\nweekends\n2027-01-18\ncron * 12-23 * * *";
+
+#[test]
+fn excluded_firings_are_none() {
+    let mut world = World::new(1);
+    world.attach(1, 10, 2);
+    let hourly = JobSpec { exclusions: WEEKEND_OFF, ..every("tick", 3_600) };
+    assert_eq!(world.create(&hourly).next_fire, secs(3_600));
+    let mut firings = Vec::new();
+    for _ in 0..4 * 24 + 4 {
+        world.pass(3_600 * SECOND);
+        for attempt in world.attempts() {
+            firings.push((attempt.scheduled_at.as_micros() - secs(0).as_micros()) / 3_600_000_000);
+            world.succeed(&attempt);
+        }
+    }
+    // 9, 10 and 11 h on Friday; on Tuesday from midnight to 11 h.
+    let tuesday = 24 + 24 + 24 + 16;
+    let expected: Vec<u64> = [1, 2, 3].into_iter().chain(tuesday..tuesday + 12).collect();
+    assert_eq!(firings, expected);
+    assert_eq!((world.counters().skipped, world.counters().misfired), (0, 0));
+    let view = spec_shown(&mut world, "tick");
+    assert_eq!(JobSpec::decode(&view).unwrap().exclusions, WEEKEND_OFF);
+}
+
+#[test]
+fn only_firings_that_are_not_excluded_count_as_missed_and_wait() {
+    let mut world = World::new(1);
+    let rules = FiringRules { misfire: Misfire::FireAll, misfire_max: 3, ..PLAIN };
+    world.create(&JobSpec { exclusions: "cron */2 * * * *", ..ruled(every("tick", 60), rules) });
+    world.pass(600 * SECOND);
+    world.attach(1, 10, 2);
+    assert_eq!(scheduled(&mut world, 0, 9), [300, 420, 540]);
+    assert_eq!(world.counters().misfired, 2, "60 and 180");
+    assert_eq!(shown(&mut world, "tick").2, secs(660));
+}
+
+#[test]
+fn exclusions_without_a_zone_go_by_the_job_s_first_cron_expression() {
+    let mut world = World::new(1);
+    let noon = ScheduleSpec::Cron { expression: "0 0 * * *", zone: "Asia/Tokyo" };
+    let also: ScheduleListBuf = [noon].into_iter().collect();
+    // Midnight in Tokyo is 15:00 UTC of the day before: seven hours from now it is the 16th there.
+    let spec = JobSpec { also: also.as_list(), exclusions: "2027-01-16", ..once("tick", 0) };
+    assert_eq!(world.create(&spec).next_fire, secs((24 + 7) * 3_600));
+    let spec = JobSpec { name: "utc", exclusions: "zone UTC\n2027-01-16", ..spec };
+    assert_eq!(world.create(&spec).next_fire, secs(7 * 3_600));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "searches through years")]
+fn exclusions_that_are_wrong_or_leave_nothing_are_refused() {
+    let mut world = World::new(1);
+    let daily = ScheduleSpec::Cron { expression: "0 9 * * SAT", zone: "UTC" };
+    let daily = JobSpec::new("acme", "weekly", "run", daily);
+    for (spec, code) in [
+        (JobSpec { exclusions: "2027-02-30", ..daily }, RefusalCode::InvalidField),
+        (JobSpec { exclusions: "zone Mars\n12-25", ..daily }, RefusalCode::InvalidField),
+        (JobSpec { exclusions: "12-25\n\n12-26", ..daily }, RefusalCode::InvalidField),
+        (JobSpec { exclusions: "weekends", ..daily }, RefusalCode::NeverFires),
+        (JobSpec { exclusions: "weekends\nweekdays", ..every("tick", 60) }, RefusalCode::NeverFires),
+        (JobSpec { exclusions: "2027-01-15", ..once("one", 60) }, RefusalCode::NeverFires),
+    ] {
+        let denied = world.submit_as(&spec, SubmitMode::Create, 0, b"").unwrap_err();
+        assert_eq!(denied.code, code, "{:?}", spec.exclusions);
+        assert_eq!(denied.field, if code == RefusalCode::NeverFires { "schedule" } else { "exclusions" });
+    }
+    world.create(&JobSpec { exclusions: "2027-01-16", ..once("one", 60) });
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Imports timers of systemd: every trigger of a `.timer` file becomes a job of the handler `exec` that runs what its service runs.
+//! Imports timers of systemd: a `.timer` file becomes a job of the handler `exec` that runs what its service runs.
 //!
-//! The service lies in the same folder; drop-ins (`NAME.timer.d/*.conf`, `NAME.service.d/*.conf`) count. A job is called `systemd/NAME`, those
-//! of further triggers of the same timer `systemd/NAME-2` and so on.
+//! The service lies in the same folder; drop-ins (`NAME.timer.d/*.conf`, `NAME.service.d/*.conf`) count. Triggers whose rules agree are schedules
+//! of one job; the others are jobs of their own. A job is called `systemd/NAME`, or after the number of its first trigger `systemd/NAME-2`.
 //!
 //! | key | meaning here |
 //! |---|---|
@@ -35,7 +35,7 @@ use service::Run;
 use std::{io, path::Path};
 use tickwheel_client::{FiringRules, JobBuilder, Schedule};
 use tickwheel_engine::schedule::{CronError, Zones};
-use tickwheel_wire::job::JobSpecError;
+use tickwheel_wire::{job::JobSpecError, limits::SCHEDULES_MAX};
 use timer::Trigger;
 use unit::{Assignment, Problem, Unit};
 
@@ -236,15 +236,73 @@ impl<'a> Importer<'a> {
         let (triggers, notes) = timer::triggers(&unit, self.zone, &mut self.zones)?;
         let Some(first) = triggers.first() else { return Err(whole(RefusedReason::NoTrigger)) };
         let run = run(folder, &unit, name, first.line)?;
-        let notes = timer::notes(&run, &notes);
+        let mut groups: Vec<Group<'_>> = Vec::new();
         for (number, Trigger { line, schedule, rules }) in (1..).zip(triggers) {
-            let name = if number == 1 { format!("systemd/{stem}") } else { format!("systemd/{stem}-{number}") };
-            match schedule.and_then(|schedule| job(name, line, schedule, rules, &run)) {
+            match schedule {
+                Ok(schedule) => match groups.iter_mut().find(|group| group.takes(&schedule, &rules)) {
+                    Some(group) => group.push(schedule, &rules),
+                    None => groups.push(Group { number, line, schedules: vec![schedule], rules }),
+                },
+                Err(problem) => self.refuse(problem),
+            }
+        }
+        let notes = timer::notes(&run, &notes, groups.len());
+        for group in groups {
+            match group.job(stem, &run) {
                 Ok(job) => self.import.jobs.push(ImportedJob { notes: notes.clone(), ..job }),
                 Err(problem) => self.refuse(problem),
             }
         }
         Ok(())
+    }
+}
+
+/// Triggers that become one job.
+struct Group<'a> {
+    /// Of the first, from 1.
+    number: usize,
+    /// Of the first.
+    line: &'a Assignment,
+    schedules: Vec<Schedule>,
+    rules: FiringRules,
+}
+
+impl Group<'_> {
+    /// Whether the job may have another schedule with these rules.
+    fn takes(&self, schedule: &Schedule, rules: &FiringRules) -> bool {
+        let stands_alone =
+            |schedule: &Schedule| matches!(schedule, Schedule::After { .. } | Schedule::FixedDelay { .. });
+        // What a change of the clock does concerns cron expressions only, and those agree.
+        let rules = FiringRules { dst_gap: self.rules.dst_gap, ..*rules };
+        rules == self.rules
+            && !stands_alone(schedule)
+            && !stands_alone(&self.schedules[0])
+            && (self.schedules.len() as u64) < SCHEDULES_MAX
+    }
+
+    fn push(&mut self, schedule: Schedule, rules: &FiringRules) {
+        if matches!(schedule, Schedule::Cron { .. }) {
+            self.rules.dst_gap = rules.dst_gap;
+        }
+        self.schedules.push(schedule);
+    }
+
+    fn job(self, stem: &str, run: &Run) -> Result<ImportedJob, Problem> {
+        let Self { number, line, schedules, rules } = self;
+        let name = if number == 1 { format!("systemd/{stem}") } else { format!("systemd/{stem}-{number}") };
+        let builder = JobBuilder::new(name)
+            .handler(HANDLER)
+            .schedule(schedules[0].clone())
+            .payload(run.payload.encode())
+            .retry(run.retry)
+            .start_to_close(run.timeout)
+            .rules(rules);
+        let definition = schedules[1..].iter().fold(builder, JobBuilder::also).definition().clone();
+        if let Some(problem) = payload_problem(&run.payload) {
+            return Err(line.problem(RefusedReason::Command { problem }));
+        }
+        check(&definition).map_err(|error| line.problem(error.into()))?;
+        Ok(ImportedJob { file: line.file.clone(), line: line.line, definition, paused: None, notes: Vec::new() })
     }
 }
 
@@ -255,27 +313,4 @@ fn run(folder: &Folder, unit: &Unit, timer: &str, trigger: &Assignment) -> Resul
         return Err(trigger.problem(RefusedReason::ServiceMissing { service }));
     };
     service::read(&found, &service, trigger)
-}
-
-fn job(
-    name: String,
-    line: &Assignment,
-    schedule: Schedule,
-    rules: FiringRules,
-    run: &Run,
-) -> Result<ImportedJob, Problem> {
-    let definition = JobBuilder::new(name)
-        .handler(HANDLER)
-        .schedule(schedule)
-        .payload(run.payload.encode())
-        .retry(run.retry)
-        .start_to_close(run.timeout)
-        .rules(rules)
-        .definition()
-        .clone();
-    if let Some(problem) = payload_problem(&run.payload) {
-        return Err(line.problem(RefusedReason::Command { problem }));
-    }
-    check(&definition).map_err(|error| line.problem(error.into()))?;
-    Ok(ImportedJob { file: line.file.clone(), line: line.line, definition, paused: None, notes: Vec::new() })
 }

@@ -1,4 +1,4 @@
-//! One timer: its triggers, each of which becomes a job, and the rules that they share.
+//! One timer: its triggers, and the rules that they share.
 
 use super::{
     RefusedReason, calendar,
@@ -22,7 +22,7 @@ const KNOWN: [&str; 7] =
 /// How late a firing may be at least that is not to be made up for.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// A job in the making.
+/// What sets a timer off.
 pub(super) struct Trigger<'a> {
     pub line: &'a Assignment,
     pub schedule: Result<Schedule, Problem>,
@@ -79,12 +79,6 @@ pub(super) fn triggers<'a>(
         };
         triggers.push(Trigger { line, schedule, rules });
     }
-    if triggers.len() > 1 {
-        let count = triggers.len();
-        notes.push(format!(
-            "the timer has {count} triggers, each a job of its own: two of them can run at the same time"
-        ));
-    }
     notes.extend(ignored(unit)?);
     Ok((triggers, notes))
 }
@@ -130,7 +124,10 @@ fn ignored(unit: &Unit) -> Result<Option<String>, Problem> {
     Ok((!keys.is_empty()).then(|| format!("{} {has} no effect here", printed::keys(&keys))))
 }
 
-/// The notes of a job: those of its service, then those of its timer.
-pub(super) fn notes(run: &Run, timer: &[String]) -> Vec<String> {
-    run.notes.iter().chain(timer).cloned().collect()
+/// The notes of a job: those of its service, then those of its timer, which has become `count` jobs.
+pub(super) fn notes(run: &Run, timer: &[String], count: usize) -> Vec<String> {
+    let apart = (count > 1).then(|| {
+        format!("the timer has become {count} jobs, as the rules of its triggers differ: two of them can run at the same time")
+    });
+    run.notes.iter().chain(timer).cloned().chain(apart).collect()
 }

@@ -17,7 +17,7 @@ fn written(job: &FileJob) -> String {
 }
 
 fn read(text: &str) -> FileJob {
-    let mut jobs = jobs_file::parse(text, "written").unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+    let mut jobs = jobs_file::parse(text, "written", None).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
     assert_eq!(jobs.len(), 1, "{text}");
     jobs.remove(0)
 }
@@ -37,6 +37,9 @@ fn each_key_is_written_as_people_write_it() {
         "delay = \"250ms\"\nhandler = \"h\"",
         "at = 2030-01-31T09:00:00Z\nhandler = \"h\"",
         "after = \"0s\"\nhandler = \"h\"",
+        "schedules = [{ cron = \"@daily\", zone = \"Europe/Berlin\" }, { anchor = 1970-01-01T00:00:07Z, every = \"1m\" }]\nhandler = \"h\"",
+        "schedules = [{ at = 2030-01-31T09:00:00Z }, { cron = \"H * * * *\" }]\nhandler = \"h\"\nexecutions_max = 3",
+        "every = \"1h\"\nexclude = [\"zone Europe/Berlin\", \"12-25\", \"zone UTC\", \"cron * 12 * * *\"]\nhandler = \"h\"",
         "every = \"1s\"\nhandler = \"h\"\npayload = \"text\"",
         "every = \"1s\"\nhandler = \"h\"\npayload = '{\"a\": 1}'",
         "every = \"1s\"\nhandler = \"h\"\npayload = \"\"\"\n\none\ntwo\"\"\"",
@@ -150,6 +153,28 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     ]
 }
 
+/// Those of one job.
+fn schedules() -> impl Strategy<Value = Vec<Schedule>> {
+    let alone = |schedule: &Schedule| matches!(schedule, Schedule::After { .. } | Schedule::FixedDelay { .. });
+    (schedule(), vec(schedule(), 0..16)).prop_map(move |(first, others)| {
+        let others = others.into_iter().filter(|other| !alone(&first) && !alone(other));
+        std::iter::once(first.clone()).chain(others).collect()
+    })
+}
+
+fn exclusions() -> impl Strategy<Value = Vec<&'static str>> {
+    let entries = [
+        "12-25",
+        "2026-12-24..2027-01-01",
+        "SAT,SUN",
+        "zone UTC",
+        "zone Europe/Berlin",
+        "zone  Asia/Tokyo",
+        "cron * 12 * * *",
+    ];
+    vec(select(entries.to_vec()), 0..8)
+}
+
 /// Handler and payload.
 fn work() -> impl Strategy<Value = (String, Vec<u8>)> {
     let command = (
@@ -209,8 +234,9 @@ fn rules() -> impl Strategy<Value = FiringRules> {
     })
 }
 
-/// `rules` without those that make no sense together or with `schedule`.
-fn fitting(rules: FiringRules, schedule: &Schedule) -> FiringRules {
+/// `rules` without those that make no sense together or with `schedules`.
+fn fitting(rules: FiringRules, schedules: &[Schedule]) -> FiringRules {
+    let schedule = &schedules[0];
     let (mut rules, plain) = (rules, FiringRules::PLAIN);
     if rules.misfire != Misfire::FireAll {
         rules.misfire_max = plain.misfire_max;
@@ -221,10 +247,10 @@ fn fitting(rules: FiringRules, schedule: &Schedule) -> FiringRules {
     if rules.overlap != Overlap::BufferAll {
         rules.overlap_max = plain.overlap_max;
     }
-    if !matches!(schedule, Schedule::Cron { .. }) {
+    if !schedules.iter().any(|schedule| matches!(schedule, Schedule::Cron { .. })) {
         (rules.dst_gap, rules.dst_overlap) = (plain.dst_gap, plain.dst_overlap);
     }
-    let once = matches!(schedule, Schedule::Once { .. } | Schedule::After { .. });
+    let once = schedules.len() == 1 && matches!(schedule, Schedule::Once { .. } | Schedule::After { .. });
     if once || rules.starts_at >= rules.ends_at {
         (rules.starts_at, rules.ends_at) = (plain.starts_at, plain.ends_at);
     }
@@ -241,11 +267,18 @@ fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 fn definition() -> impl Strategy<Value = JobDefinition> {
     let who = (option::of(name()), name(), option::of(name()));
     let how = (select(Priority::ALL), limit_ms(), limit_ms(), any::<bool>());
-    (who, schedule(), work(), how, retry(), option::of(rules()), labels()).prop_map(
-        |((tenant, name, pool), schedule, (handler, payload), how, (retry, non_retryable), rules, labels)| {
-            let rules = rules.map_or(FiringRules::PLAIN, |rules| fitting(rules, &schedule));
+    let when = (schedules(), exclusions(), labels());
+    (who, when, work(), how, retry(), option::of(rules())).prop_map(
+        |((tenant, name, pool), when, (handler, payload), how, (retry, non_retryable), rules)| {
+            let (schedules, exclusions, labels) = when;
+            let rules = rules.map_or(FiringRules::PLAIN, |rules| fitting(rules, &schedules));
             let limit = |limit_ms: u32| (limit_ms > 0).then(|| Duration::from_millis(limit_ms.into()));
-            let mut builder = JobBuilder::new(name).handler(handler).schedule(schedule).payload(payload).rules(rules);
+            let mut builder =
+                JobBuilder::new(name).handler(handler).schedule(schedules[0].clone()).payload(payload).rules(rules);
+            builder = schedules[1..].iter().fold(builder, JobBuilder::also);
+            if !matches!(schedules[0], Schedule::FixedDelay { .. }) {
+                builder = exclusions.iter().fold(builder, JobBuilder::exclude);
+            }
             builder = builder.priority(how.0).start_to_close(limit(how.1)).heartbeat(limit(how.2)).paused(how.3);
             builder = builder.tenant(tenant.unwrap_or_default()).retry(retry);
             if let Some(pool) = pool {
