@@ -22,7 +22,14 @@ use tickwheel_wire::{
 /// By slot, in the order in which they are to begin: when each was to fire.
 pub(super) type Backlogs = BTreeMap<u32, VecDeque<Timestamp>>;
 
+/// The least time.
 const MICROSECOND: Duration = Duration::from_micros(1);
+
+/// Bytes that they hold, with a half more for each entry of the map, which is not full.
+pub(super) fn memory_bytes(backlogs: &Backlogs) -> usize {
+    let times: usize = backlogs.values().map(|times| times.capacity() * size_of::<Timestamp>()).sum();
+    times + backlogs.len() * size_of::<(u32, VecDeque<Timestamp>)>() * 3 / 2
+}
 
 /// Why nothing was put into a backlog.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

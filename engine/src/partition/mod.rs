@@ -228,7 +228,7 @@ impl Partition {
             + self.rhythms.memory_bytes()
             + self.executions.memory_bytes()
             + self.triggers.len() * size_of::<(u32, Timestamp)>() * 3 / 2
-            + self.backlogs.values().map(|times| 64 + times.capacity() * size_of::<Timestamp>()).sum::<usize>()
+            + backlog::memory_bytes(&self.backlogs)
             + self.standings.memory_bytes()
             + self.workers.memory_bytes()
             + self.recent.memory_bytes()

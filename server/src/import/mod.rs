@@ -11,6 +11,7 @@ mod form;
 pub mod kubernetes;
 mod printed;
 pub mod systemd;
+mod variables;
 mod zone;
 
 pub use form::Form;

@@ -1,4 +1,4 @@
-//! One claim per test, about lists that pick jobs and executions, and commands on a job that has to be the expected one.
+//! One claim per test, about lists of jobs and executions, whole ones and those that pick, and commands on a job that has to be the expected one.
 
 use super::{
     super::*,
@@ -10,8 +10,8 @@ use tickwheel_wire::{
     frame::{
         Frame,
         request::{
-            ExecutionSelection, ExecutionView, ExpectedJob, JobSelection, JobVerb, JobView, ListExecutions, ListJobs,
-            PageEnd, SubmitMode,
+            ExecutionSelection, ExecutionState, ExecutionView, ExpectedJob, JobSelection, JobVerb, JobView,
+            ListExecutions, ListJobs, PageEnd, SubmitMode,
         },
         session::Refused,
     },
@@ -311,4 +311,81 @@ fn a_command_on_another_job_than_the_expected_one_is_refused_and_changes_nothing
     world.create(&every("tick", 10));
     let denied = world.command_expecting(JobVerb::Delete, "tick", ExpectedJob { revision: 1, ..expected }).unwrap_err();
     assert_eq!((denied.code, denied.detail), (RefusalCode::RevisionConflict, 1), "a job created anew is another one");
+}
+
+#[test]
+fn pages_of_jobs_hold_every_job_once() {
+    const COUNT: usize = if cfg!(miri) { 12 } else { 100 };
+    let mut world = World::new(1);
+    for index in 0..COUNT {
+        world.create(&every(&format!("job-{index:03}"), 10));
+    }
+    for index in (0..COUNT).step_by(7) {
+        world.command(JobVerb::Delete, &format!("job-{index:03}")).unwrap();
+    }
+    let (mut names, mut cursor) = (Vec::new(), 0);
+    while cursor != PageEnd::LAST {
+        let answer = world.ask(|request_id| ListJobs {
+            request_id,
+            partition: PartitionId(0),
+            tenant: "acme",
+            prefix: "job-0",
+            cursor,
+            limit: 9,
+            selection: JobSelection::default(),
+        });
+        for received in &answer {
+            match received.frame_type {
+                FrameType::JobView => {
+                    let view = JobView::decode_body(&received.body).unwrap();
+                    names.push(JobSpec::decode(view.spec).unwrap().name.to_owned());
+                }
+                FrameType::PageEnd => cursor = PageEnd::decode_body(&received.body).unwrap().cursor,
+                other => panic!("{other}"),
+            }
+        }
+        assert!(answer.len() <= 10);
+    }
+    names.sort();
+    let expected: Vec<String> =
+        (0..COUNT).filter(|index| index % 7 != 0).map(|index| format!("job-{index:03}")).collect();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn executions_are_listed_in_flight_first_and_then_the_newest() {
+    let mut world = World::new(1);
+    world.attach(1, 10, 8);
+    for name in ["a", "b", "c"] {
+        world.create(&once(name, 1));
+    }
+    world.pass(SECOND);
+    let attempts = world.attempts();
+    for attempt in attempts.iter().filter(|attempt| attempt.name != "b") {
+        world.succeed(attempt);
+    }
+    world.command(JobVerb::Delete, "a").unwrap();
+    let answer = world.ask(|request_id| ListExecutions {
+        request_id,
+        partition: PartitionId(0),
+        tenant: "",
+        name: "",
+        cursor: 0,
+        limit: 100,
+        selection: ExecutionSelection::default(),
+    });
+    let views: Vec<(String, ExecutionState, Vec<u8>)> = answer
+        .iter()
+        .filter(|received| received.frame_type == FrameType::ExecutionView)
+        .map(|received| {
+            let view = ExecutionView::decode_body(&received.body).unwrap();
+            assert_eq!((view.tenant, view.fire_sequence.0, view.token.0), ("acme", 1, 1));
+            (view.name.to_owned(), view.state, view.output.to_vec())
+        })
+        .collect();
+    assert_eq!(views[0], ("b".to_owned(), ExecutionState::Running, Vec::new()));
+    assert_eq!(views[1..].len(), 2);
+    for (_, state, output) in &views[1..] {
+        assert_eq!((*state, &**output), (ExecutionState::Succeeded, &b"out"[..]));
+    }
 }

@@ -7,8 +7,8 @@
 //! entry point, variables and folders.
 
 use super::{Problem, RefusedReason, section::Section};
-use crate::command_worker::CommandPayload;
-use std::collections::BTreeMap;
+use crate::{command_worker::CommandPayload, import::variables};
+use std::{collections::BTreeMap, convert::Infallible};
 
 /// Where programs lie in most images.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -55,23 +55,7 @@ fn unavailable(container: &Section<'_>, key: &str) -> Problem {
 
 /// `text` with the values of the variables that it names; a name that is none of them stays as it is.
 fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
-    let (mut expanded, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, after)) = rest.split_once('$') {
-        expanded.push_str(before);
-        rest = after;
-        if let Some(after) = rest.strip_prefix('$') {
-            expanded.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'))
-            && let Some(value) = env.get(name)
-        {
-            expanded.push_str(value);
-            rest = after;
-        } else {
-            expanded.push('$');
-        }
-    }
-    expanded.push_str(rest);
+    let Ok(expanded) = variables::expand(text, ('(', ')'), |name| Ok::<_, Infallible>(env.get(name).cloned()));
     expanded
 }
 

@@ -7,6 +7,7 @@
 //! machine knows, such as `%H`.
 
 use super::RefusedReason;
+use crate::import::variables;
 use std::{collections::BTreeMap, str::Chars};
 
 /// A word without its quotes.
@@ -112,24 +113,8 @@ pub(super) fn expand(word: &str, env: &BTreeMap<String, String>) -> Result<Vec<S
         let words = split(&value(name)?)?;
         return Ok(words.into_iter().map(|word| word.text).collect());
     }
-    let (mut expanded, mut rest) = (String::with_capacity(word.len()), word);
-    while let Some((before, after)) = rest.split_once('$') {
-        expanded.push_str(before);
-        rest = after;
-        if let Some(after) = rest.strip_prefix('$') {
-            expanded.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'))
-            && is_variable(name)
-        {
-            expanded.push_str(&value(name)?);
-            rest = after;
-        } else {
-            expanded.push('$');
-        }
-    }
-    expanded.push_str(rest);
-    Ok(vec![expanded])
+    let of_variables = |name: &str| if is_variable(name) { value(name).map(Some) } else { Ok(None) };
+    variables::expand(word, ('{', '}'), of_variables).map(|expanded| vec![expanded])
 }
 
 /// Whether a text can be a variable's name.

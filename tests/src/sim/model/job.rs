@@ -1,0 +1,176 @@
+//! A job of the model, and its execution in flight.
+
+use super::{backlog::Backlog, firing::Waiting};
+use crate::sim::when::When;
+use std::{fmt, time::Duration};
+use tickwheel_wire::{
+    InstanceId, JobId, Timestamp,
+    event::{Dispatched, Origin},
+    frame::request::ExecutionState,
+    job::{FiringRules, JobSpec, RetryPolicy},
+};
+
+/// An execution in flight.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    /// Its attempt, from 1.
+    pub attempt: u16,
+    /// When it was due.
+    pub scheduled_at: Timestamp,
+    /// Whether an attempt runs; else it waits for the next.
+    pub is_running: bool,
+    /// When the next attempt may begin.
+    pub retry_at: Timestamp,
+    /// Who has it.
+    pub instance: InstanceId,
+    /// When the attempt was given out, by the wall.
+    pub dispatched_at: Timestamp,
+    /// Its limits: of its run and of its silence; 0: none. Those of a definition that came meanwhile may hold, or not.
+    pub limits_ms: [u32; 2],
+    /// When its limit began to count, in virtual time.
+    pub counts_from: Duration,
+    /// Limit of its silence when it was given out.
+    pub silence_ms: u32,
+    /// Whether its end was asked for, and when.
+    pub cancelled_at: Option<Duration>,
+    /// Whether it makes up for something, so that firings wait.
+    pub makes_up: bool,
+}
+
+/// A definition's bytes, which nobody wants to see printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Spec(pub Vec<u8>);
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} bytes", self.0.len())
+    }
+}
+
+/// A job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its identity.
+    pub id: JobId,
+    /// Its tenant and name.
+    pub name: (String, String),
+    /// Its definition's bytes.
+    pub spec: Spec,
+    /// When it fires.
+    pub when: When,
+    /// How it is repeated.
+    pub retry: RetryPolicy,
+    /// Which of its firings are executed.
+    pub rules: FiringRules,
+    /// Why firings wait, and failures in a row.
+    pub waiting: Waiting,
+    /// Limit of an attempt, and of its silence; 0: none.
+    pub limits_ms: [u32; 2],
+    /// Grows with each definition.
+    pub revision: u64,
+    /// Whether it is paused.
+    pub is_paused: bool,
+    /// The next firing.
+    pub next_fire: Timestamp,
+    /// When a trigger was asked for that waits.
+    pub triggered_at: Option<Timestamp>,
+    /// What it has to make up for.
+    pub backlog: Backlog,
+    /// The newest firing.
+    pub fire_sequence: u64,
+    /// The newest token.
+    pub token: u64,
+    /// What is in flight.
+    pub flight: Option<Flight>,
+    /// How the newest execution ended.
+    pub last_state: ExecutionState,
+    /// When it finished for good.
+    pub finished_at: Option<Timestamp>,
+    /// Until when the key of its newest submission is remembered; without one, the epoch.
+    pub key_until: Timestamp,
+    /// The newest event by which a client changed it.
+    pub changed_by: u64,
+    /// The newest attempt that ended, if a report ended it.
+    pub counted: u64,
+}
+
+impl Job {
+    /// Whether something of it is due at `wall`.
+    pub fn is_due(&self, wall: Timestamp) -> bool {
+        match &self.flight {
+            Some(flight) => !flight.is_running && flight.retry_at <= wall,
+            None if self.triggered_at.is_some() || !self.backlog.times.is_empty() => true,
+            None => !self.is_paused && self.next_fire <= wall,
+        }
+    }
+
+    pub(super) fn settle(&mut self, at: Timestamp) {
+        if self.flight.is_none()
+            && self.triggered_at.is_none()
+            && self.backlog.times.is_empty()
+            && self.next_fire.is_never()
+        {
+            self.finished_at.get_or_insert(at);
+        }
+    }
+
+    /// A job that is submitted at `at`, as long as nobody knows its identity.
+    pub fn proposed(spec: &JobSpec<'_>, at: Timestamp) -> Self {
+        Self::new(JobId::from_raw(0), spec, at)
+    }
+
+    pub(super) fn new(id: JobId, spec: &JobSpec<'_>, at: Timestamp) -> Self {
+        Self {
+            id,
+            name: (spec.tenant.to_owned(), spec.name.to_owned()),
+            spec: Spec::default(),
+            when: When::of(&spec.schedule, at),
+            retry: spec.retry,
+            rules: spec.rules,
+            waiting: Waiting::default(),
+            limits_ms: [spec.start_to_close_ms, spec.heartbeat_ms],
+            revision: 1,
+            is_paused: spec.paused,
+            next_fire: Timestamp::MAX,
+            triggered_at: None,
+            backlog: Backlog::default(),
+            fire_sequence: 0,
+            token: 0,
+            flight: None,
+            last_state: ExecutionState::None,
+            finished_at: None,
+            key_until: Timestamp::EPOCH,
+            changed_by: 0,
+            counted: 0,
+        }
+    }
+
+    pub(super) fn dispatch(&mut self, dispatched: &Dispatched, instance: InstanceId, now: Duration) {
+        self.token = dispatched.token.0;
+        if self.flight.is_none() {
+            self.begin(dispatched);
+        }
+        let (scheduled_at, makes_up) = match &self.flight {
+            Some(flight) => (flight.scheduled_at, flight.makes_up),
+            None => {
+                self.fire_sequence += 1;
+                let asked = self.take_asked_for(dispatched.origin);
+                (asked.unwrap_or(self.next_fire), dispatched.origin == Origin::Backlog)
+            }
+        };
+        self.next_fire = dispatched.next_fire;
+        self.flight = Some(Flight {
+            attempt: dispatched.attempt,
+            scheduled_at,
+            is_running: true,
+            retry_at: Timestamp::MAX,
+            instance,
+            dispatched_at: dispatched.at,
+            limits_ms: self.limits_ms,
+            silence_ms: self.limits_ms[1],
+            counts_from: now,
+            cancelled_at: None,
+            makes_up,
+        });
+    }
+}
