@@ -396,7 +396,8 @@ impl JobBuilder {
         self
     }
 
-    /// Most firings that [`Overlap::BufferAll`] lets wait, 1 to 1,000. Default 100.
+    /// Most firings that [`Overlap::BufferAll`] lets wait, and most executions that [`Overlap::Allow`] lets be in flight, 1 to 1,000.
+    /// Default 100.
     pub fn overlap_max(mut self, count: u32) -> Self {
         self.definition.rules.overlap_max = count;
         self

@@ -30,7 +30,7 @@ use tickwheel_wire::{
 const START_SECS: u64 = 1_800_000_000;
 const ID: PartitionId = PartitionId(0);
 /// The newest format of snapshots; raising it needs new files.
-const SNAPSHOT_FORMAT: u32 = 3;
+const SNAPSHOT_FORMAT: u32 = 4;
 /// Where the head, which is the first chunk, has its format in every format.
 const FORMAT_AT: usize = 1;
 
@@ -44,7 +44,7 @@ struct Golden {
     jobs: &'static [&'static str],
 }
 
-const GOLDEN: [Golden; 3] = [
+const GOLDEN: [Golden; 4] = [
     Golden {
         number: 1,
         digest: 4_654_463_998_916_941_842,
@@ -86,6 +86,12 @@ const GOLDEN: [Golden; 3] = [
             "often: revision 1, firing 1 running, next at 600",
             "seldom: revision 1, firing 0 none, next at 57600",
         ],
+    },
+    Golden {
+        number: 4,
+        digest: 8_214_122_175_318_131_800,
+        event_count: 18,
+        jobs: &["crowd: revision 1, firing 5 running, next at 70", "pair: revision 1, firing 2 running, next at 75"],
     },
 ];
 
@@ -387,6 +393,32 @@ fn live_with_backlogs() -> Node {
     node
 }
 
+/// A shard's life with several executions of a job in flight, whose numbers are not in the order of their attempts.
+fn live_with_crowds() -> Node {
+    let mut node = Node::new(Partition::new(ID, limits()), 0);
+    for (name, secs, overlap_max) in [("crowd", 10, 4), ("pair", 15, 2)] {
+        let rules = FiringRules { overlap: Overlap::Allow, overlap_max, ..FiringRules::PLAIN };
+        let schedule = ScheduleSpec::Interval { every_us: secs * 1_000_000, anchor: at(0) };
+        let retry = RetryPolicy { attempts_max: 3, initial_ms: 3_000, jitter_percent: 0, ..RetryPolicy::default() };
+        let spec = JobSpec { rules, retry, ..JobSpec::new("acme", name, "run", schedule) };
+        node.submit(SubmitMode::Create, b"", &spec);
+    }
+    node.frame(2, &Attach { request_id: 1, instance: InstanceId(5), capacity: 20, pools: "" });
+    for offset_ms in [10_000, 15_000, 20_000] {
+        node.fire(offset_ms);
+    }
+    node.report("crowd", Outcome::Failed, "Later", b"not yet");
+    for offset_ms in [24_000, 30_000, 40_000] {
+        node.fire(offset_ms);
+    }
+    node.report("pair", Outcome::Failed, "Later", b"not yet");
+    node.report("crowd", Outcome::Succeeded, "", b"done");
+    for offset_ms in [41_000, 50_000, 60_000, 66_000] {
+        node.fire(offset_ms);
+    }
+    node
+}
+
 impl Node {
     /// Of the execution that the job ran last.
     fn redrive(&mut self, name: &str) {
@@ -457,7 +489,9 @@ fn snapshot(golden: &Golden) -> Vec<Vec<u8>> {
 #[test]
 fn writes_missing_golden_files_when_asked() {
     let is_asked = env::var_os("TICKWHEEL_WRITE_GOLDEN").is_some_and(|value| value == "1");
-    for (mut node, golden) in [live(), live_by_rules(), live_with_backlogs()].into_iter().zip(&GOLDEN) {
+    for (mut node, golden) in
+        [live(), live_by_rules(), live_with_backlogs(), live_with_crowds()].into_iter().zip(&GOLDEN)
+    {
         let mut snapshot = Vec::new();
         for chunk in node.snapshot() {
             snapshot.extend_from_slice(&u32::try_from(chunk.len()).expect("small").to_le_bytes());
@@ -517,7 +551,7 @@ fn a_newer_snapshot_is_refused_with_both_versions() {
     let mut newer = snapshot(&GOLDEN[GOLDEN.len() - 1]);
     assert_eq!(newer[0][FORMAT_AT..FORMAT_AT + 4], SNAPSHOT_FORMAT.to_le_bytes());
     newer[0][FORMAT_AT..FORMAT_AT + 4].copy_from_slice(&(SNAPSHOT_FORMAT + 1).to_le_bytes());
-    let expected = "the snapshot has format 4, this version reads 1 to 3";
+    let expected = "the snapshot has format 5, this version reads 1 to 4";
     assert_eq!(restore(&newer).expect_err("refused").to_string(), expected);
     // A newer format may also have a longer head.
     newer[0].extend_from_slice(&[7; 16]);

@@ -69,7 +69,7 @@ type Check = fn(&JobDefinition) -> bool;
 #[test]
 fn every_key_has_its_rule() {
     let cases: &[(&str, &str, Check, &str)] = &[
-        ("  concurrencyPolicy: Allow\n", "", |job| job.rules.overlap == Overlap::BufferAll, "one after another"),
+        ("  concurrencyPolicy: Allow\n", "", |job| job.rules.overlap == Overlap::Allow, ""),
         ("  concurrencyPolicy: Forbid\n", "", |job| job.rules.overlap == Overlap::Skip, "buffer-one"),
         ("  concurrencyPolicy: Replace\n", "", |job| job.rules.overlap == Overlap::TerminateRunning, ""),
         ("  startingDeadlineSeconds: 90\n", "", |job| job.rules.misfire_grace_ms == 90_000, ""),

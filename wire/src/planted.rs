@@ -85,6 +85,10 @@ pub enum Mistake {
     BacklogsNotInSnapshot,
     /// A dead letter can be redriven again and again.
     RedrivenStaysDead,
+    /// Overlap policy `allow` lets one more execution run than it may.
+    OneMoreRuns,
+    /// What is known of several executions of a job in flight is not part of a snapshot.
+    NumbersNotInSnapshot,
 }
 
 impl Mistake {

@@ -149,7 +149,7 @@ fn rules_that_contradict_each_other_or_the_schedule_are_named() {
         (
             every,
             FiringRules { overlap_max: 5, overlap: Overlap::BufferOne, ..plain },
-            "`overlap_max` is of use only with `overlap = buffer-all`",
+            "`overlap_max` is of use only with `overlap = buffer-all or allow`",
         ),
         (every, FiringRules { dst_gap: DstGap::Skip, ..plain }, "`dst_gap` is of use only with `cron`"),
         (once, FiringRules { dst_overlap: DstOverlap::Both, ..plain }, "`dst_overlap` is of use only with `cron`"),

@@ -1,13 +1,13 @@
 //! What a job has to make up for: dead letters to be tried again, and firings of the past.
 //!
 //! Each is an execution to come, with the time that it was to fire at; they begin one after another, in the order in which they were
-//! asked for, whenever the job has no execution in flight, no firing that is due and no trigger. They do so for a paused job too, as triggers
-//! do. Firings that come due while one of them runs wait for its end, whatever the overlap policy says, and are then judged by the misfire
+//! asked for, whenever the job has room for an execution, no firing that is due and no trigger. They do so for a paused job too, as triggers
+//! do. Overlap policy `allow` has room for several at a time; with the others there is one. Firings that come due while one of them runs wait for its end, whatever the overlap policy says, and are then judged by the misfire
 //! policy, as if the node had been away.
 //!
 //! Invariant: a job has the flag [`Flag::BACKLOG`] if and only if something is in its backlog.
 
-use super::{Flag, JobRecord, NONE, Partition, Turn, low, policy::Timing};
+use super::{Flag, JobRecord, Partition, Turn, low, policy::Timing};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -15,6 +15,7 @@ use std::{
 use tickwheel_wire::{
     FireSequence, JobId, Timestamp,
     event::{Backfilled, Event, JobChange, Origin, Redriven},
+    job::Overlap,
     limits::BACKLOG_MAX,
     planted::Mistake,
 };
@@ -162,10 +163,12 @@ impl Partition {
         }
     }
 
-    /// Whether the execution in flight makes up for something, so that firings wait for its end.
+    /// Whether an execution in flight makes up for something, so that firings wait for its end. With overlap policy `allow` none does.
     pub(super) fn makes_up(&self, slot: u32) -> bool {
-        let place = self.table.record(slot).execution;
-        place != NONE && self.executions.get(place).origin == Origin::Backlog
+        let record = self.table.record(slot);
+        let mut in_flight = self.executions.of_job(record.execution);
+        in_flight.any(|(_, execution)| execution.origin == Origin::Backlog)
+            && !(record.is(Flag::RULED) && self.rules(slot).overlap == Overlap::Allow)
     }
 
     pub(super) fn apply_redriven(&mut self, redriven: &Redriven) {

@@ -3,9 +3,9 @@
 //! One that runs is asked to end: its worker is told, and it ends with the worker's report or, at the latest, with the time it
 //! is given to react; whatever fails from then on counts as cancelled and is not tried again, while a success counts as such.
 //! One that waits, for its first attempt or another, ends at once. A firing that is due and not dispatched has the fire sequence
-//! after the job's newest.
+//! after the job's newest, if there is room for it beside those in flight.
 
-use super::{Flag, NONE, Partition, Turn, execution::Execution, fire::Ready, low};
+use super::{Flag, Partition, Turn, execution::Execution, fire::Ready, low};
 use tickwheel_wire::{
     FireSequence, JobId, Timestamp,
     event::{Cancellation, Event, Origin},
@@ -16,9 +16,9 @@ use tickwheel_wire::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cancelled {
     /// The running attempt in this slot is to be told.
-    Requested { slot: u32 },
+    Requested { place: u32 },
     /// It was asked for before.
-    Repeated { slot: u32 },
+    Repeated { place: u32 },
     /// The execution has ended: this one, if there was an attempt of it, else one that was due at the time.
     Ended { slot: u32, execution: Option<Execution>, due_at: Timestamp },
 }
@@ -43,27 +43,25 @@ impl Partition {
     ) -> Result<Cancelled, CancelError> {
         let slot = self.slot_of(job).ok_or(CancelError::UnknownJob)?;
         let record = self.table.record(slot);
-        let in_flight = record.execution != NONE;
-        let expected = record.fire_sequence() + u64::from(!in_flight);
-        if fire_sequence.0 != expected {
-            return Err(CancelError::UnknownExecution);
-        }
         let (at, next_fire) = (turn.now.wall, record.next_fire());
-        let execution = in_flight.then(|| *self.executions.get(record.execution));
+        let mut in_flight = self.in_flight(slot).map(|(place, execution)| (place, *execution));
+        let found = in_flight.find(|(_, execution)| execution.fire_sequence == fire_sequence);
+        drop(in_flight);
         let mut due_at = next_fire;
         let mut cancellation =
-            Cancellation { slot, fire_sequence: low(expected), at, next_fire, origin: Origin::Schedule };
-        if in_flight {
-            let execution = self.executions.get(record.execution);
+            Cancellation { slot, fire_sequence: low(fire_sequence.0), at, next_fire, origin: Origin::Schedule };
+        if let Some((place, execution)) = found {
             if execution.cancel_requested && !execution.retrying {
-                return Ok(Cancelled::Repeated { slot });
+                return Ok(Cancelled::Repeated { place });
             }
             if !execution.retrying {
                 self.emit(turn.events, &Event::CancelRequested(cancellation));
-                return Ok(Cancelled::Requested { slot });
+                return Ok(Cancelled::Requested { place });
             }
+        } else if fire_sequence.0 != record.fire_sequence() + 1 {
+            return Err(CancelError::UnknownExecution);
         } else {
-            match self.ready(slot, at) {
+            match self.ready_to_begin(slot, at) {
                 Some(Ready::Scheduled) if record.is(Flag::RULED) => {
                     (due_at, cancellation.next_fire) = self.choose(slot, turn);
                 }
@@ -76,11 +74,11 @@ impl Partition {
             }
         }
         self.emit(turn.events, &Event::Cancelled(cancellation));
-        Ok(Cancelled::Ended { slot, execution, due_at })
+        Ok(Cancelled::Ended { slot, execution: found.map(|(_, execution)| execution), due_at })
     }
 
     pub(super) fn apply_cancel_requested(&mut self, cancellation: &Cancellation) {
-        let place = self.table.record(cancellation.slot).execution;
+        let place = self.place_of(cancellation.slot, cancellation.fire_sequence).expect("it is in flight");
         self.executions.get_mut(place).cancel_requested = true;
     }
 
@@ -89,17 +87,17 @@ impl Partition {
         let record = self.change(slot);
         record.set_last_state(ExecutionState::Cancelled);
         record.finished_secs = low(cancellation.at.as_micros() / 1_000_000);
-        let place = std::mem::replace(&mut record.execution, NONE);
-        if place == NONE {
+        if let Some(place) = self.place_of(slot, cancellation.fire_sequence) {
+            if self.table.record(slot).is(Flag::RULED) {
+                self.end_ruled(slot, cancellation.at, None);
+            }
+            let ended = self.end_in_flight(slot, place);
+            assert!(ended.retrying, "a running attempt is asked to end, not ended");
+        } else {
+            let record = self.table.record_mut(slot);
             record.set_fire_sequence(record.fire_sequence() + 1);
             self.take_asked_for(slot, cancellation.origin);
             self.go_on(slot, cancellation.next_fire);
-        } else {
-            if record.is(Flag::RULED) {
-                self.end_ruled(slot, cancellation.at, None);
-            }
-            let ended = self.executions.remove(place);
-            assert!(ended.retrying, "a running attempt is asked to end, not ended");
         }
         self.counters.cancelled += 1;
         self.settle(slot, cancellation.at);

@@ -2,7 +2,8 @@
 //!
 //! A report counts only with the running attempt's token and from the worker instance that got it. A report of the attempt
 //! that ended last, if a report ended it, is acknowledged again and changes nothing: its acknowledgement may have been lost.
-//! Tokens grow by one, so that attempt's token is the one before the running one's, or the newest if none runs.
+//! Tokens grow by one, so that attempt's token is the one before the running one's, or the newest if none runs. Where several executions
+//! are in flight, or may be, a report is acknowledged again while its attempt is remembered.
 
 use super::{
     Flag, NONE, Partition, Turn,
@@ -16,6 +17,7 @@ use tickwheel_wire::{
     InstanceId, JobId, Timestamp, Token,
     event::{AttemptEnd, AttemptOutcome, Event, Failure},
     frame::{request::ExecutionState, work::Outcome},
+    job::Overlap,
     limits::OUTPUT_BYTES_MAX,
     planted::Mistake,
 };
@@ -74,10 +76,10 @@ impl Partition {
         turn: &mut Turn<'_>,
     ) -> Result<Option<Execution>, CompleteError> {
         let slot = self.slot_of(report.job).ok_or(CompleteError::UnknownJob)?;
-        if !self.is_running(slot, report.token, report.instance) {
+        let Some(place) = self.running(slot, report.token, report.instance) else {
             let repeated = self.was_reported(slot, report.token);
             return if repeated { Ok(None) } else { Err(CompleteError::StaleToken) };
-        }
+        };
         let (outcome, for_good) = match report.outcome {
             Outcome::Succeeded => (AttemptOutcome::Succeeded, false),
             Outcome::Failed | Outcome::FailedForNow => (AttemptOutcome::Failed, false),
@@ -88,37 +90,45 @@ impl Partition {
         let output = &report.output[..report.output.len().min(OUTPUT_BYTES_MAX)];
         let (error, reported_run_us, retry_after) = (report.error, Some(report.run_us), report.retry_after);
         let ending = Ending { outcome, for_good, reported_run_us, error, output, retry_after };
-        let ended = self.end_attempt(slot, &ending, turn);
+        let ended = self.end_attempt(place, &ending, turn);
         Ok(Some(ended))
     }
 
-    /// Whether `token` is the running attempt's, given to `instance`.
+    /// The execution whose running attempt has this token and was given to `instance`.
     #[inline]
-    pub(crate) fn is_running(&self, slot: u32, token: Token, instance: InstanceId) -> bool {
-        let record = self.table.record(slot);
-        let is_previous = Mistake::PreviousAttemptCompletes.is_made() && record.token().0 == token.0 + 1;
-        if record.execution == NONE || (record.token() != token && !is_previous) {
-            return false;
-        }
-        let execution = self.executions.get(record.execution);
-        if Mistake::AnyWorkerCompletes.is_made() {
-            return !execution.retrying;
-        }
-        !execution.retrying && self.workers.entry(execution.worker).instance == instance
+    pub(crate) fn running(&self, slot: u32, token: Token, instance: InstanceId) -> Option<u32> {
+        let is_previous = |current: Token| Mistake::PreviousAttemptCompletes.is_made() && current.0 == token.0 + 1;
+        let mut in_flight = self.in_flight(slot);
+        let (place, execution) = in_flight
+            .find(|(_, execution)| execution.token == token || is_previous(execution.token))
+            .filter(|(_, execution)| !execution.retrying)?;
+        let is_its_worker =
+            Mistake::AnyWorkerCompletes.is_made() || self.workers.entry(execution.worker).instance == instance;
+        is_its_worker.then_some(place)
     }
 
     fn was_reported(&self, slot: u32, token: Token) -> bool {
         let record = self.table.record(slot);
+        let mut in_flight = self.in_flight(slot).map(|(_, execution)| execution);
+        let crowded = in_flight.next().is_some_and(|newest| newest.older != NONE || newest.token != record.token());
+        if crowded || record.is(Flag::RULED) && self.rules(slot).overlap == Overlap::Allow {
+            let generation = record.generation();
+            let mut newest = self.recent.iter().rev();
+            return newest.any(|Attempt { end, generation: of, .. }| {
+                (end.slot, of, end.token) == (slot, generation, token) && end.reported
+            });
+        }
         let running = record.execution != NONE && !self.executions.get(record.execution).retrying;
         let newest_ended = record.token().0 - u64::from(running);
         let is_known = !running || !Mistake::CountedReportStale.is_made();
         record.is(Flag::REPORTED) && is_known && token.0 == newest_ended && token.0 > 0
     }
 
-    /// Ends the running attempt of the job in `slot` and returns its record as it was.
-    pub(crate) fn end_attempt(&mut self, slot: u32, ending: &Ending<'_>, turn: &mut Turn<'_>) -> Execution {
+    /// Ends the attempt that runs of the execution at `place`, and returns its record as it was.
+    pub(crate) fn end_attempt(&mut self, place: u32, ending: &Ending<'_>, turn: &mut Turn<'_>) -> Execution {
+        let execution = *self.executions.get(place);
+        let slot = execution.slot;
         let record = self.table.record(slot);
-        let execution = *self.executions.get(record.execution);
         let retry = self.policies.value(record.policy).policy.retry;
         let now = turn.now.wall;
         let run_us = ending.reported_run_us.unwrap_or_else(|| micros_between(execution.dispatched_at, now));
@@ -127,9 +137,9 @@ impl Partition {
             outcome: if cancelled { AttemptOutcome::Cancelled } else { ending.outcome },
             attempt: execution.attempt,
             slot,
-            fire_sequence: low(record.fire_sequence()),
+            fire_sequence: low(execution.fire_sequence.0),
             worker: execution.worker,
-            token: record.token(),
+            token: execution.token,
             scheduled_at: execution.scheduled_at,
             delay_us: micros_between(execution.scheduled_at, execution.dispatched_at),
             run_us,
@@ -145,12 +155,13 @@ impl Partition {
             _ if ending.for_good || execution.attempt >= retry.attempts_max => Event::DeadLettered(end, failure),
             _ if !self.policy(record).retries(ending.error) => Event::DeadLettered(end, failure),
             _ => {
-                let delay = ending.retry_after.unwrap_or_else(|| self.retry_delay_of(slot, execution.attempt));
+                let delay = ending.retry_after.unwrap_or_else(|| self.retry_delay_of(&execution));
                 Event::AttemptFailed(end, now.saturating_add(delay), failure)
             }
         };
         self.emit(turn.events, &event);
-        if self.table.record(slot).is(Flag::RULED) {
+        let goes_on = matches!(event, Event::AttemptFailed(..));
+        if !goes_on && self.table.record(slot).is(Flag::RULED) {
             self.pause_failing(slot, turn);
         }
         execution
@@ -159,27 +170,26 @@ impl Partition {
     /// Pauses a job whose executions fail one after another as often as its rules let them.
     fn pause_failing(&mut self, slot: u32, turn: &mut Turn<'_>) {
         let failures_max = self.rules(slot).pause_after_failures;
-        let has_ended = self.table.record(slot).execution == NONE;
         if Mistake::FailingJobGoesOn.is_made() {
             return;
         }
-        if has_ended && failures_max > 0 && self.standings.of(slot).failures >= failures_max {
+        if failures_max > 0 && self.standings.of(slot).failures >= failures_max {
             self.pause(slot, turn);
         }
     }
 
-    /// The delay before the attempt after `attempt`; its random part is fixed by job and token.
-    fn retry_delay_of(&self, slot: u32, attempt: u16) -> Duration {
-        let record = self.table.record(slot);
-        let retry = self.policies.value(record.policy).policy.retry;
+    /// The delay before the next attempt; its random part is fixed by job and token.
+    fn retry_delay_of(&self, execution: &Execution) -> Duration {
+        let slot = execution.slot;
+        let retry = self.policy(self.table.record(slot)).retry;
         let backoff = Backoff {
             initial_ms: retry.initial_ms,
             multiplier_milli: retry.multiplier_milli.into(),
             max_ms: retry.delay_ms_max,
             jitter_percent: retry.jitter_percent,
         };
-        let seed = tickwheel_wire::mix64(self.job_id(slot).raw() ^ record.token().0.rotate_left(32));
-        retry_delay(&backoff, attempt.into(), seed)
+        let seed = tickwheel_wire::mix64(self.job_id(slot).raw() ^ execution.token.0.rotate_left(32));
+        retry_delay(&backoff, execution.attempt.into(), seed)
     }
 
     #[inline]
@@ -199,8 +209,9 @@ impl Partition {
     pub(super) fn apply_attempt_failed(&mut self, end: &AttemptEnd, retry_at: Timestamp, failure: &Failure<'_>) {
         let texts = Texts { error: failure.kind, output: failure.message.as_bytes(), ..Texts::default() };
         self.remember_attempt(end, retry_at, false, &texts);
-        let place = self.change(end.slot).execution;
+        let place = self.place_of(end.slot, end.fire_sequence).expect("what fails is in flight");
         let execution = self.executions.get_mut(place);
+        assert_eq!(execution.token, end.token, "only the newest attempt of an execution can end");
         execution.retrying = true;
         execution.retry_at = retry_at;
         execution.worker = u16::MAX;
@@ -241,11 +252,12 @@ impl Partition {
         self.workers.release(end.worker);
         let record = self.change(end.slot);
         record.set_last_state(state);
-        let place = std::mem::replace(&mut record.execution, NONE);
         if record.is(Flag::RULED) {
             self.end_ruled(end.slot, end.finished_at, Some(state));
         }
-        self.executions.remove(place);
+        let place = self.place_of(end.slot, end.fire_sequence).expect("what ends is in flight");
+        let ended = self.end_in_flight(end.slot, place);
+        assert_eq!(ended.token, end.token, "only the newest attempt of an execution can end");
         self.settle(end.slot, end.finished_at);
     }
 
@@ -253,8 +265,10 @@ impl Partition {
     #[inline]
     fn remember_attempt(&mut self, end: &AttemptEnd, retry_at: Timestamp, dead: bool, texts: &Texts<'_>) {
         let record = self.change(end.slot);
-        assert_eq!(record.token(), end.token, "only the newest attempt can end");
-        record.set(Flag::REPORTED, end.reported);
+        // Of several executions in flight the flag speaks of the newest attempt only.
+        if record.token() == end.token {
+            record.set(Flag::REPORTED, end.reported);
+        }
         record.finished_secs = low(end.finished_at.as_micros() / 1_000_000);
         let (generation, retry_at) = (record.generation(), retry_at.as_micros());
         self.recent.push(&Attempt { end: *end, generation, retry_at, dead, texts: *texts });

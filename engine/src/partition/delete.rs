@@ -1,4 +1,4 @@
-//! Deleting a job. Its slot's next job has another generation; an execution in flight is abandoned, and what its worker says
+//! Deleting a job. Its slot's next job has another generation; what is in flight is abandoned, and what workers say
 //! about it later concerns a job that is gone.
 
 use super::{NONE, Partition, Turn, name_key};
@@ -18,8 +18,10 @@ impl Partition {
     pub(super) fn apply_removed(&mut self, slot: u32) {
         self.unfinish(slot);
         let record = *self.change(slot);
-        if record.execution != NONE {
-            let execution = self.executions.remove(record.execution);
+        let mut newest = record.execution;
+        while newest != NONE {
+            let (older, execution) = self.executions.end(newest, newest);
+            newest = older;
             if !execution.retrying {
                 self.workers.release(execution.worker);
             }

@@ -5,7 +5,7 @@
 //! out twice and every attempt is counted across crashes.
 
 use super::{
-    Flag, NONE, Partition, Turn,
+    Flag, Partition, Turn,
     execution::{Execution, Volatile},
     fire::Ready,
     low,
@@ -67,7 +67,9 @@ impl Partition {
         let mut scheduled_at = record.next_fire();
         match ready {
             Ready::Retry => {
-                let execution = self.executions.get(record.execution);
+                let place = self.due_retry(slot, turn.now.wall).expect("an attempt is due");
+                let execution = self.executions.get(place);
+                fire_sequence = execution.fire_sequence.0;
                 attempt = execution.attempt + 1;
                 scheduled_at = execution.scheduled_at;
             }
@@ -102,7 +104,7 @@ impl Partition {
             origin: ready.origin(),
         };
         self.emit(turn.events, &Event::Dispatched(dispatched));
-        let place = self.table.record(slot).execution;
+        let place = self.place_of(slot, low(fire_sequence)).expect("it has just begun");
         let fire_sequence = FireSequence(fire_sequence);
         Started { fire_sequence, token, attempt, scheduled_at, place }
     }
@@ -114,9 +116,10 @@ impl Partition {
         let record = self.change(slot);
         assert_eq!(record.token().0 + 1, dispatched.token.0, "tokens grow by one");
         record.set_token(dispatched.token);
-        let place = record.execution;
-        if place != NONE {
+        let newest = record.execution;
+        if let Some(place) = self.place_of(slot, dispatched.fire_sequence) {
             let execution = self.executions.get_mut(place);
+            execution.token = dispatched.token;
             execution.attempt = dispatched.attempt;
             execution.worker = dispatched.worker;
             execution.retrying = false;
@@ -124,6 +127,7 @@ impl Partition {
             execution.volatile = Volatile::default();
             return;
         }
+        let record = self.table.record_mut(slot);
         let fire_sequence = record.fire_sequence() + 1;
         assert_eq!(low(fire_sequence), dispatched.fire_sequence, "fire sequences grow by one");
         record.set_fire_sequence(fire_sequence);
@@ -133,6 +137,9 @@ impl Partition {
         }
         let execution = Execution {
             slot,
+            older: newest,
+            fire_sequence: FireSequence(fire_sequence),
+            token: dispatched.token,
             attempt: dispatched.attempt,
             worker: dispatched.worker,
             retrying: false,

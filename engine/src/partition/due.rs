@@ -121,13 +121,13 @@ impl Partition {
         self.triggers.get(&slot).map_or(Timestamp::MAX, |asked| past(*asked, limit))
     }
 
-    /// Whether the firing that is due waits for the execution in flight, instead of being skipped.
+    /// Whether the firing that is due waits for the end of an execution in flight, instead of being skipped.
     pub(super) fn waits(&self, slot: u32) -> bool {
-        let keeps = self.rules(slot).overlap != Overlap::Skip;
+        let keeps = !matches!(self.rules(slot).overlap, Overlap::Skip | Overlap::Allow);
         keeps || self.table.record(slot).next_fire() <= self.standings.of(slot).missed_until
     }
 
-    /// Gives up what is too late, of a job without an execution in flight: firings past their grace are counted, executions past
+    /// Gives up what is too late, of a job that has room for an execution: firings past their grace are counted, executions past
     /// their schedule-to-start limit recorded. How many were recorded, the newest as the newest attempts that ended.
     pub(crate) fn drop_late(&mut self, slot: u32, turn: &mut Turn<'_>) -> u32 {
         let now = turn.now.wall;
@@ -294,9 +294,16 @@ impl Partition {
         if is_last { Timestamp::MAX } else { self.table.record(slot).next_fire() }
     }
 
-    /// Whether the execution in flight has to make way for what came due since it was dispatched: `Some(true)` at once. What was due
+    /// Whether overlap policy `allow` lets an execution begin beside those in flight.
+    pub(super) fn allows_another(&self, slot: u32) -> bool {
+        let rules = self.rules(slot);
+        let room = rules.overlap_max as usize + usize::from(Mistake::OneMoreRuns.is_made());
+        rules.overlap == Overlap::Allow && self.in_flight(slot).take(room).count() < room
+    }
+
+    /// An execution in flight that has to make way for what came due since it was dispatched, and whether at once. What was due
     /// before waits for its end.
-    pub(super) fn superseding(&self, slot: u32, now: Timestamp) -> Option<bool> {
+    pub(super) fn superseding(&self, slot: u32, now: Timestamp) -> Option<(u32, bool)> {
         let terminate = match self.rules(slot).overlap {
             Overlap::CancelRunning => false,
             Overlap::TerminateRunning => true,
@@ -306,12 +313,15 @@ impl Partition {
             return None;
         }
         let record = self.table.record(slot);
-        let execution = self.executions.get(record.execution);
         let fire = record.next_fire();
-        let is_due = !record.is(Flag::PAUSED) && fire <= now && fire > execution.dispatched_at;
-        let is_wanted = self.triggers.get(&slot).is_some_and(|asked| *asked > execution.dispatched_at);
-        let was_asked = execution.cancel_requested && !execution.retrying && !terminate;
-        ((is_due || is_wanted) && !was_asked).then_some(terminate)
+        let mut in_flight = self.in_flight(slot);
+        let found = in_flight.find(|(_, execution)| {
+            let is_due = !record.is(Flag::PAUSED) && fire <= now && fire > execution.dispatched_at;
+            let is_wanted = self.triggers.get(&slot).is_some_and(|asked| *asked > execution.dispatched_at);
+            let was_asked = execution.cancel_requested && !execution.retrying && !terminate;
+            (is_due || is_wanted) && !was_asked
+        });
+        found.map(|(place, _)| (place, terminate))
     }
 
     /// Whether a trigger may wait for the execution in flight.
@@ -348,7 +358,7 @@ impl Partition {
                 false => rules.firing_after(job, at, |after| after.saturating_add(Duration::from_micros(delay_us))),
             };
             self.change(slot).next_fire_raw = next.as_micros();
-        } else if rules.overlap != Overlap::Skip && next_fire <= at && !is_paused {
+        } else if !matches!(rules.overlap, Overlap::Skip | Overlap::Allow) && next_fire <= at && !is_paused {
             self.standings.change(slot, |standing| standing.overlapped_until = at);
         }
         if rules.pause_after_failures == 0 {

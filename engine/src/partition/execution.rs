@@ -5,8 +5,8 @@
 
 use super::record::NONE;
 use crate::{dispatcher::WorkerHandle, prefetch::prefetch};
-use std::time::Duration;
-use tickwheel_wire::{SessionRef, Timestamp, event::Origin};
+use std::{iter, time::Duration};
+use tickwheel_wire::{FireSequence, SessionRef, Timestamp, Token, event::Origin};
 
 /// Which slot of its worker a running attempt takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,11 @@ pub(crate) struct Volatile {
 pub(crate) struct Execution {
     /// The job; [`NONE`] in a free place.
     pub slot: u32,
+    /// The job's next older execution in flight, or [`NONE`]; layout, as it follows from the fire sequences.
+    pub older: u32,
+    pub fire_sequence: FireSequence,
+    /// The newest attempt's.
+    pub token: Token,
     /// The newest attempt, from 1.
     pub attempt: u16,
     /// The partition's index of the newest attempt's worker.
@@ -74,7 +79,7 @@ impl Executions {
             }
             None => {
                 self.places.push(execution);
-                u32::try_from(self.places.len() - 1).expect("there are fewer executions than jobs")
+                u32::try_from(self.places.len() - 1).expect("executions are bounded by their jobs")
             }
         }
     }
@@ -95,6 +100,26 @@ impl Executions {
     #[inline]
     pub fn get_mut(&mut self, place: u32) -> &mut Execution {
         &mut self.places[place as usize]
+    }
+
+    /// The executions of a job whose newest is at `newest`, with their places, from there to the oldest.
+    #[inline]
+    pub fn of_job(&self, newest: u32) -> impl Iterator<Item = (u32, &Execution)> {
+        let at = |place: u32| (place != NONE).then(|| (place, self.get(place)));
+        iter::successors(at(newest), move |(_, execution)| at(execution.older))
+    }
+
+    /// Takes the execution at `place` out of its job's, whose newest is at `newest`. Where the newest is now, and the execution.
+    pub fn end(&mut self, newest: u32, place: u32) -> (u32, Execution) {
+        let older = self.get(place).older;
+        let newest = if newest == place {
+            older
+        } else {
+            let newer = self.of_job(newest).find(|(_, execution)| execution.older == place).map(|(newer, _)| newer);
+            self.get_mut(newer.expect("an execution in flight is among its job's")).older = older;
+            newest
+        };
+        (newest, self.remove(place))
     }
 
     pub const fn count(&self) -> usize {

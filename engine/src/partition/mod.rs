@@ -6,8 +6,8 @@
 //! `fire`, `due`, `dispatch`, `complete`, `cancel`, `expire`.
 //!
 //! Invariants:
-//! - a job has at most one execution in flight, whose fire sequence and token are the job's newest;
-//! - a job's token grows by one with each dispatch, so the newest ended attempt's token is known without being stored;
+//! - a job's executions in flight are linked from the newest to the oldest; there are several only with overlap policy `allow`, or since it was;
+//! - a job's token grows by one with each dispatch of any of its executions, its fire sequence with each that begins;
 //! - a job's next fire time is the scheduled time of the next firing that was not dispatched: a firing that is due but not
 //!   dispatched exists nowhere else, and a crash merely makes it due again;
 //! - equal states have equal digests, whatever the order of slots in free lists, of entries in arenas, or of interned values.
@@ -66,7 +66,7 @@ use crate::{
 };
 use arena::Arena;
 use backlog::Backlogs;
-use execution::Executions;
+use execution::{Execution, Executions};
 use idempotency::Idempotency;
 use intern::Interner;
 use names::Names;
@@ -373,10 +373,32 @@ impl Partition {
         &mut self.executions
     }
 
-    /// The execution in flight of the job in `slot`.
-    pub(crate) fn execution(&self, slot: u32) -> Option<&execution::Execution> {
-        let place = self.table.record(slot).execution;
-        (place != NONE).then(|| self.executions.get(place))
+    /// The executions in flight of the job in `slot` and their places, the newest first.
+    #[inline]
+    pub(crate) fn in_flight(&self, slot: u32) -> impl Iterator<Item = (u32, &Execution)> {
+        self.executions.of_job(self.table.record(slot).execution)
+    }
+
+    /// Where the execution is that has this low half of a fire sequence, if it is in flight.
+    #[inline]
+    pub(crate) fn place_of(&self, slot: u32, fire_sequence: u32) -> Option<u32> {
+        let mut in_flight = self.in_flight(slot);
+        in_flight.find(|(_, execution)| low(execution.fire_sequence.0) == fire_sequence).map(|(place, _)| place)
+    }
+
+    /// Whether fire sequence and token of an execution in flight are its job's newest, as those of an only one are.
+    fn has_newest_numbers(&self, execution: &Execution) -> bool {
+        let record = self.table.record(execution.slot);
+        (execution.fire_sequence.0, execution.token) == (record.fire_sequence(), record.token())
+    }
+
+    /// Forgets an execution that has ended.
+    #[inline]
+    fn end_in_flight(&mut self, slot: u32, place: u32) -> Execution {
+        let record = self.table.record_mut(slot);
+        let (newest, ended) = self.executions.end(record.execution, place);
+        record.execution = newest;
+        ended
     }
 
     pub(crate) const fn workers(&self) -> &Workers {

@@ -3,6 +3,8 @@
 use super::{
     Flag, JobRecord, NONE, Partition,
     arena::Entry,
+    execution::Execution,
+    low,
     policy::Timing,
     recent::{Attempt, Recent},
 };
@@ -91,11 +93,12 @@ impl Partition {
     }
 
     fn last_state(&self, record: &JobRecord) -> ExecutionState {
-        if record.execution == NONE {
-            return record.last_state();
+        let mut in_flight = self.executions.of_job(record.execution).map(|(_, execution)| execution.retrying);
+        match in_flight.next() {
+            None => record.last_state(),
+            Some(newest) if newest && in_flight.all(|retrying| retrying) => ExecutionState::Retrying,
+            Some(_) => ExecutionState::Running,
         }
-        let retrying = self.executions.get(record.execution).retrying;
-        if retrying { ExecutionState::Retrying } else { ExecutionState::Running }
     }
 
     /// To the microsecond while the attempt is remembered, else to the second.
@@ -105,19 +108,19 @@ impl Partition {
         newest.map_or(to_second, |attempt| attempt.end.finished_at.max(to_second))
     }
 
-    /// The execution in flight of the job in `slot`.
-    pub(crate) fn view_in_flight(&self, slot: u32, request_id: u64) -> Option<ExecutionView<'_>> {
-        let record = self.table.alive(slot)?;
-        let execution = self.execution(slot)?;
+    /// The execution at `place`, which is in flight.
+    pub(crate) fn view_in_flight(&self, place: u32, request_id: u64) -> ExecutionView<'_> {
+        let execution = self.executions.get(place);
+        let record = self.table.record(execution.slot);
         let worker = self.workers.get(execution.worker).map_or("", |worker| &worker.name);
         let retrying = execution.retrying;
-        let newest = retrying.then(|| self.newest_attempt(slot, record.generation())).flatten();
+        let newest = retrying.then(|| self.newest_attempt(execution, record.generation())).flatten();
         let texts = newest.map(|attempt| attempt.texts).unwrap_or_default();
-        Some(ExecutionView {
+        ExecutionView {
             request_id,
-            job: self.job_id(slot),
-            fire_sequence: FireSequence(record.fire_sequence()),
-            token: record.token(),
+            job: self.job_id(execution.slot),
+            fire_sequence: execution.fire_sequence,
+            token: execution.token,
             attempt: execution.attempt,
             state: if retrying { ExecutionState::Retrying } else { ExecutionState::Running },
             cancel_requested: execution.cancel_requested,
@@ -131,11 +134,13 @@ impl Partition {
             worker,
             error: texts.error,
             output: texts.output,
-        })
+        }
     }
 
-    fn newest_attempt(&self, slot: u32, generation: u32) -> Option<Attempt<'_>> {
-        self.recent.iter().rev().find(|attempt| is_of(attempt, slot, generation))
+    fn newest_attempt(&self, execution: &Execution, generation: u32) -> Option<Attempt<'_>> {
+        let fire_sequence = low(execution.fire_sequence.0);
+        let mut newest = self.recent.iter().rev();
+        newest.find(|attempt| is_of(attempt, execution.slot, generation) && attempt.end.fire_sequence == fire_sequence)
     }
 
     /// An attempt that ended.
@@ -182,13 +187,13 @@ impl Partition {
         request_id: u64,
     ) -> Option<ExecutionView<'_>> {
         if let Some(slot) = self.slot_of(job)
-            && self.table.record(slot).fire_sequence() == fire_sequence.0
-            && let Some(view) = self.view_in_flight(slot, request_id)
+            && let Some((place, _)) =
+                self.in_flight(slot).find(|(_, execution)| execution.fire_sequence == fire_sequence)
         {
-            return Some(view);
+            return Some(self.view_in_flight(place, request_id));
         }
         let wanted = |attempt: &Attempt<'_>| {
-            is_of(attempt, job.slot(), job.generation()) && attempt.end.fire_sequence == super::low(fire_sequence.0)
+            is_of(attempt, job.slot(), job.generation()) && attempt.end.fire_sequence == low(fire_sequence.0)
         };
         let recent = self.recent.iter().rev().find(wanted);
         let attempt = recent.or_else(|| self.dead_letters.iter().rev().find(wanted))?;

@@ -1,7 +1,7 @@
 //! Firing now, besides the schedule: a durable wish that becomes the job's next execution, scheduled for the time of the wish.
 //!
 //! It holds for a paused job too, and for a finished one. At most one is pending; while an execution is in flight the overlap policy
-//! `skip` refuses it, the others let it wait or make room for it. It does not change the schedule, and a firing of the schedule that is due goes first.
+//! `skip` refuses it, the others let it wait or begin, or make room for it. It does not change the schedule, and a firing of the schedule that is due goes first.
 
 use super::{Flag, JobError, NONE, Partition, Turn};
 use tickwheel_wire::event::{Event, JobChange};

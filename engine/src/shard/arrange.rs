@@ -6,11 +6,7 @@
 use super::{AHEAD, DUE_PER_CALL, EXPIRIES_PER_CALL, EXPIRY_SLOT, Effects, Shard, key_of, split_key};
 use crate::{
     dispatcher::{Class, ReadyKey},
-    partition::{
-        Partition,
-        fire::Outlook,
-        record::{Flag, NONE},
-    },
+    partition::{Partition, fire::Outlook, record::Flag},
     wheel::Armed,
 };
 use std::time::Duration;
@@ -81,16 +77,16 @@ impl Shard {
                         return self.arm(id, slot, self.now.wall.saturating_add(QUEUE_FULL_RETRY));
                     }
                     // While another attempt waits for a worker, firings still come due; and what waits may become too late.
-                    let again = self.owned(id).partition.looks_again_at(slot, self.now.wall);
+                    let again = self.owned(id).partition.looks_again_at(slot, self.now);
                     return self.arm(id, slot, again);
                 }
                 Outlook::Wait(at) => return self.arm(id, slot, at),
                 Outlook::SkipDue => {
                     self.decide(id, effects, |partition, turn| partition.skip(slot, turn));
                 }
-                Outlook::Overdue => self.time_out(id, slot, effects),
+                Outlook::Overdue { place } => self.time_out(id, place, effects),
                 Outlook::Late => self.drop_late(id, slot, effects),
-                Outlook::Supersede { terminate } => self.supersede(id, slot, terminate, effects),
+                Outlook::Supersede { place, terminate } => self.supersede(id, place, terminate, effects),
             }
         }
     }
@@ -208,16 +204,14 @@ impl Shard {
         let until = now.monotonic + Duration::from_millis(self.config.reattach_ms.into());
         let owned = self.partitions[usize::from(id.0)].as_deref_mut().expect("the caller has it");
         for place in 0..owned.partition.executions().place_count() {
-            let Some(execution) = owned.partition.executions().at(place) else { continue };
-            if execution.retrying {
+            let Some(execution) = owned.partition.executions().at(place).filter(|execution| !execution.retrying) else {
                 continue;
-            }
+            };
             let worker = owned.partition.workers().entry(execution.worker);
             self.workers.await_instance(worker.instance, &worker.name, until);
             let (slot, cancelling) = (execution.slot, execution.cancel_requested);
             let deadline = self.config.attempt_deadline(&owned.partition, slot, cancelling, now.monotonic);
-            let place = owned.partition.slot(slot).execution;
-            assert_ne!(place, NONE, "an execution in flight is its job's");
+            let place = u32::try_from(place).expect("places are numbered so");
             let volatile = &mut owned.partition.executions_mut().get_mut(place).volatile;
             *volatile = crate::partition::execution::Volatile { deadline, ..Default::default() };
         }

@@ -12,7 +12,7 @@ use crate::{
 };
 use std::time::Duration;
 use tickwheel_wire::{
-    ExecutionId, FireSequence, InstanceId, JobId, PartitionId, SessionRef, Token,
+    InstanceId, JobId, PartitionId, SessionRef, Token,
     event::AttemptOutcome,
     frame::{
         Frame,
@@ -108,7 +108,7 @@ impl Shard {
         self.arrange(id, slot, effects);
         self.send_dispatch(id, slot, &candidate, &started, effects);
         if self.watch_count > 0 {
-            self.notify_in_flight(id, slot, effects);
+            self.notify_in_flight(id, started.place, effects);
         }
         Offered::Taken
     }
@@ -192,8 +192,8 @@ impl Shard {
     }
 
     /// Ends a running attempt that is past one of its limits.
-    pub(super) fn time_out(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
-        self.stop_attempt(id, slot, AttemptOutcome::TimedOut, CancelReason::TimedOut, effects);
+    pub(super) fn time_out(&mut self, id: PartitionId, place: u32, effects: &mut Effects) {
+        self.stop_attempt(id, place, AttemptOutcome::TimedOut, CancelReason::TimedOut, effects);
     }
 
     /// Gives up what is due and too late.
@@ -206,12 +206,13 @@ impl Shard {
     }
 
     /// Makes room for what is due: overlap policies `cancel-running` and `terminate-running`.
-    pub(super) fn supersede(&mut self, id: PartitionId, slot: u32, terminate: bool, effects: &mut Effects) {
-        let is_running = self.owned(id).partition.execution(slot).is_some_and(|execution| !execution.retrying);
-        if is_running && terminate {
-            return self.stop_attempt(id, slot, AttemptOutcome::Cancelled, CancelReason::Requested, effects);
+    pub(super) fn supersede(&mut self, id: PartitionId, place: u32, terminate: bool, effects: &mut Effects) {
+        let partition = &self.owned(id).partition;
+        let Execution { slot, fire_sequence, retrying, .. } = *partition.executions().get(place);
+        if !retrying && terminate {
+            return self.stop_attempt(id, place, AttemptOutcome::Cancelled, CancelReason::Requested, effects);
         }
-        let (job, ExecutionId { fire_sequence, .. }, _) = self.running(id, slot);
+        let job = partition.job_id(slot);
         let cancelled = self.decide(id, effects, |partition, turn| partition.cancel(job, fire_sequence, turn));
         self.after_cancel(id, &cancelled.expect("the execution is in flight"), effects);
     }
@@ -220,17 +221,17 @@ impl Shard {
     pub(super) fn stop_attempt(
         &mut self,
         id: PartitionId,
-        slot: u32,
+        place: u32,
         outcome: AttemptOutcome,
         reason: CancelReason,
         effects: &mut Effects,
     ) {
-        let (job, execution_id, token) = self.running(id, slot);
         let ended =
-            self.decide(id, effects, |partition, turn| partition.end_attempt(slot, &Ending::by_server(outcome), turn));
+            self.decide(id, effects, |partition, turn| partition.end_attempt(place, &Ending::by_server(outcome), turn));
+        let slot = ended.slot;
         if matches!(outcome, AttemptOutcome::TimedOut | AttemptOutcome::Cancelled) {
-            self.tell_to_stop(id, &ended, execution_id, token, reason, effects);
-            self.abandon(job, token, ended.volatile.place);
+            self.tell_to_stop(id, &ended, reason, effects);
+            self.abandon(self.owned(id).partition.job_id(slot), ended.token, ended.volatile.place);
         }
         if Mistake::EndNotWatched.is_made() {
             return self.expire_excess(id, effects);
@@ -246,28 +247,19 @@ impl Shard {
         self.expire_excess(id, effects);
     }
 
-    /// Id and token of the running attempt of the job in `slot`.
-    pub(super) fn running(&self, id: PartitionId, slot: u32) -> (JobId, ExecutionId, Token) {
-        let partition = &self.owned(id).partition;
-        let (job, record) = (partition.job_id(slot), partition.slot(slot));
-        let fire_sequence = FireSequence(record.fire_sequence());
-        (job, ExecutionId { job, fire_sequence }, record.token())
-    }
-
     /// Tells the worker of an attempt to stop it, if it is attached.
     pub(super) fn tell_to_stop(
         &self,
         id: PartitionId,
         execution: &Execution,
-        execution_id: ExecutionId,
-        token: Token,
         reason: CancelReason,
         effects: &mut Effects,
     ) {
-        let Some(worker) = self.owned(id).partition.workers().get(execution.worker) else { return };
+        let partition = &self.owned(id).partition;
+        let Some(worker) = partition.workers().get(execution.worker) else { return };
         let session = self.workers.by_instance(worker.instance).and_then(|worker| worker.session);
         if let Some(session) = session {
-            let ExecutionId { job, fire_sequence } = execution_id;
+            let (job, Execution { fire_sequence, token, .. }) = (partition.job_id(execution.slot), *execution);
             let frame = CancelAttempt { job, fire_sequence, token, reason };
             effects.send(session, LANE_CONTROL, |out| frame.encode(out));
         }

@@ -179,11 +179,12 @@ impl Shard {
     }
 
     fn delete(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
-        let running = self.owned(id).partition.execution(slot).copied().filter(|execution| !execution.retrying);
-        if let Some(execution) = running {
-            let (job, execution_id, token) = self.running(id, slot);
-            self.tell_to_stop(id, &execution, execution_id, token, CancelReason::JobDeleted, effects);
-            self.abandon(job, token, execution.volatile.place);
+        let partition = &self.owned(id).partition;
+        let job = partition.job_id(slot);
+        let in_flight = partition.in_flight(slot).map(|(_, execution)| *execution);
+        for execution in in_flight.filter(|execution| !execution.retrying).collect::<Vec<_>>() {
+            self.tell_to_stop(id, &execution, CancelReason::JobDeleted, effects);
+            self.abandon(job, execution.token, execution.volatile.place);
         }
         self.disarm(id, slot);
         self.decide(id, effects, |partition, turn| partition.delete(slot, turn));
@@ -253,7 +254,9 @@ impl Shard {
     /// What follows a cancellation but for the job's next entry.
     pub(super) fn after_cancel(&mut self, id: PartitionId, cancelled: &Cancelled, effects: &mut Effects) {
         match cancelled {
-            Cancelled::Requested { slot } | Cancelled::Repeated { slot } => self.stop_gracefully(id, *slot, effects),
+            Cancelled::Requested { place } | Cancelled::Repeated { place } => {
+                self.stop_gracefully(id, *place, effects);
+            }
             Cancelled::Ended { slot, execution, due_at } => {
                 self.after_cancelled(id, *slot, execution.as_ref(), *due_at, effects);
             }
@@ -261,18 +264,16 @@ impl Shard {
     }
 
     /// Tells the worker of a running attempt to end it, and gives it a limited time to do so.
-    fn stop_gracefully(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
-        let (_, execution_id, token) = self.running(id, slot);
+    fn stop_gracefully(&mut self, id: PartitionId, place: u32, effects: &mut Effects) {
         let now = self.now.monotonic;
         let owned = self.partitions[usize::from(id.0)].as_deref_mut().expect("it was looked up");
         let grace = now + Duration::from_millis(self.config.cancel_grace_ms.into());
-        let place = owned.partition.slot(slot).execution;
         let volatile = &mut owned.partition.executions_mut().get_mut(place).volatile;
         volatile.deadline = Some(volatile.deadline.map_or(grace, |deadline| deadline.min(grace)));
         let execution = *owned.partition.executions().get(place);
-        self.tell_to_stop(id, &execution, execution_id, token, CancelReason::Requested, effects);
+        self.tell_to_stop(id, &execution, CancelReason::Requested, effects);
         if self.watch_count > 0 {
-            self.notify_in_flight(id, slot, effects);
+            self.notify_in_flight(id, place, effects);
         }
     }
 

@@ -177,8 +177,10 @@ impl Shard {
                 break;
             }
             cursor += 1;
-            let in_flight = partition.executions().at(place);
-            let view = in_flight.and_then(|execution| partition.view_in_flight(execution.slot, request.request_id));
+            let view = partition.executions().at(place).map(|_| {
+                let place = u32::try_from(place).expect("places are numbered so");
+                partition.view_in_flight(place, request.request_id)
+            });
             page.add(origin, view, &filter, partition, effects);
         }
         if cursor & CURSOR_ENDED != 0 && in_flight {

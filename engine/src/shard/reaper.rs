@@ -65,7 +65,8 @@ impl Shard {
                 _ => return,
             },
         };
-        self.stop_attempt(id, slot, outcome, CancelReason::StaleToken, effects);
+        let place = u32::try_from(place).expect("places are numbered so");
+        self.stop_attempt(id, place, outcome, CancelReason::StaleToken, effects);
         self.arrange(id, slot, effects);
     }
 

@@ -86,12 +86,12 @@ impl Shard {
     }
 
     /// Tells of an attempt that was dispatched, or asked to end.
-    pub(super) fn notify_in_flight(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
+    pub(super) fn notify_in_flight(&mut self, id: PartitionId, place: u32, effects: &mut Effects) {
         let owned = self.owned(id);
-        if !owned.watches.is_empty()
-            && let Some(view) = owned.partition.view_in_flight(slot, 0)
-        {
-            let overrun = self.notify(id, &view, owned.partition.tenant_of(slot), effects);
+        if !owned.watches.is_empty() {
+            let view = owned.partition.view_in_flight(place, 0);
+            let tenant = owned.partition.tenant_of(owned.partition.executions().get(place).slot);
+            let overrun = self.notify(id, &view, tenant, effects);
             self.end_overrun(overrun, effects);
         }
     }
@@ -106,7 +106,8 @@ impl Shard {
         let newest = owned.partition.newest_ended().filter(|attempt| attempt.end.slot == slot);
         if let Some(attempt) = newest {
             let mut view = owned.partition.view_ended(&attempt, 0);
-            if let Some(in_flight) = owned.partition.view_in_flight(slot, 0) {
+            if let Some(place) = owned.partition.place_of(slot, attempt.end.fire_sequence) {
+                let in_flight = owned.partition.view_in_flight(place, 0);
                 (view.state, view.finished_at) = (ExecutionState::Retrying, in_flight.finished_at);
             }
             let overrun = self.notify(id, &view, tenant, effects);
@@ -145,8 +146,8 @@ impl Shard {
         let view = ExecutionView {
             request_id: 0,
             job: owned.partition.job_id(slot),
-            fire_sequence: FireSequence(record.fire_sequence()),
-            token: record.token(),
+            fire_sequence: execution.map_or(FireSequence(record.fire_sequence()), |execution| execution.fire_sequence),
+            token: execution.map_or(record.token(), |execution| execution.token),
             attempt: execution.map_or(0, |execution| execution.attempt),
             state: ExecutionState::Cancelled,
             cancel_requested: true,

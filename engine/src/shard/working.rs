@@ -220,7 +220,8 @@ impl Shard {
     /// Sees to the job's next step: another attempt may be due earlier than its wheel entry.
     #[inline]
     fn after_report(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
-        if self.owned(id).partition.job(slot).is_some() && self.owned(id).partition.execution(slot).is_some() {
+        let partition = &self.owned(id).partition;
+        if partition.job(slot).is_some() && partition.in_flight(slot).next().is_some() {
             self.arrange(id, slot, effects);
         } else {
             self.arrange_later(id, slot, effects);
@@ -230,11 +231,11 @@ impl Shard {
     fn heartbeat(&mut self, origin: &Origin<'_>, heartbeat: &Heartbeat, effects: &mut Effects) {
         let Heartbeat { job, fire_sequence, token, progress_permille } = *heartbeat;
         match self.running_for(origin, job, token) {
-            Ok((id, slot)) => {
+            Ok((id, place)) => {
                 let now = self.now.monotonic;
                 let owned = self.partitions[usize::from(id.0)].as_deref_mut().expect("it was looked up");
+                let slot = owned.partition.executions().get(place).slot;
                 let heartbeat_ms = owned.partition.policy(owned.partition.slot(slot)).heartbeat_ms;
-                let place = owned.partition.slot(slot).execution;
                 let volatile = &mut owned.partition.executions_mut().get_mut(place).volatile;
                 volatile.progress_permille = progress_permille.min(1_000);
                 if heartbeat_ms > 0 {
@@ -262,8 +263,8 @@ impl Shard {
     fn reattach(&mut self, origin: &Origin<'_>, reattach: &Reattach, effects: &mut Effects) {
         let Reattach { job, fire_sequence, token } = *reattach;
         let verdict = match self.running_for(origin, job, token) {
-            Ok((id, slot)) => {
-                self.claim(origin.session, id, slot, effects);
+            Ok((id, place)) => {
+                self.claim(origin.session, id, place, effects);
                 Verdict::Accepted
             }
             Err(verdict) => verdict,
@@ -271,12 +272,12 @@ impl Shard {
         origin.reply(effects, &Reattached { job, fire_sequence, token, verdict });
     }
 
-    /// Notes that the running attempt of the job in `slot` is with its worker's present attachment.
-    fn claim(&mut self, session: SessionRef, id: PartitionId, slot: u32, effects: &mut Effects) {
+    /// Notes that the attempt that runs at `place` is with its worker's present attachment.
+    fn claim(&mut self, session: SessionRef, id: PartitionId, place: u32, effects: &mut Effects) {
         let (_, worker) = self.workers.by_session(session).expect("the caller looked it up");
         let (attachment, handle) = (worker.attachment, worker.handle);
-        let place = self.owned(id).partition.slot(slot).execution;
         let execution = *self.owned(id).partition.executions().get(place);
+        let slot = execution.slot;
         if execution.volatile.attachment == attachment {
             return;
         }
@@ -300,18 +301,18 @@ impl Shard {
             volatile.heartbeat_deadline = Some(now + Duration::from_millis(heartbeat_ms.into()));
         }
         if execution.cancel_requested {
-            let (_, execution_id, token) = self.running(id, slot);
-            self.tell_to_stop(id, &execution, execution_id, token, CancelReason::Requested, effects);
+            self.tell_to_stop(id, &execution, CancelReason::Requested, effects);
         }
         self.arrange(id, slot, effects);
     }
 
-    /// Partition and slot of the attempt that `token` names, if it runs on the sender.
+    /// Partition and place of the attempt that `token` names, if it runs on the sender.
     fn running_for(&self, origin: &Origin<'_>, job: JobId, token: Token) -> Result<(PartitionId, u32), Verdict> {
         let id = job.partition();
         let Some((_, worker)) = self.workers.by_session(origin.session) else { return Err(Verdict::Overloaded) };
         let Some(partition) = self.partition(id) else { return Err(Verdict::Overloaded) };
         let slot = partition.slot_of(job).ok_or(Verdict::UnknownJob)?;
-        if partition.is_running(slot, token, worker.instance) { Ok((id, slot)) } else { Err(Verdict::StaleToken) }
+        let place = partition.running(slot, token, worker.instance);
+        place.map(|place| (id, place)).ok_or(Verdict::StaleToken)
     }
 }

@@ -26,8 +26,8 @@
 //! | `heartbeat` | longest silence of a running attempt, or `none` | `none` |
 //! | `misfire` | what becomes of missed firings: `fire-once`, `fire-all`, `skip` | `fire-once` |
 //! | `misfire_max`, `misfire_grace` | with `fire-all` how many at most; how late a firing may be | 100; `skip`: 1m |
-//! | `overlap` | what becomes of firings while it runs: `skip`, `buffer-one`, `buffer-all`, `cancel-running`, `terminate-running` | `skip` |
-//! | `overlap_max` | with `buffer-all` how many at most | 100 |
+//! | `overlap` | what becomes of firings while it runs: `skip`, `allow`, `buffer-one`, `buffer-all`, `cancel-running`, `terminate-running` | `skip` |
+//! | `overlap_max` | how many at most wait with `buffer-all`, run with `allow` | 100 |
 //! | `schedule_to_start` | how late an execution may begin, or `none` | `none` |
 //! | `pause_after_failures` | executions failing one after another that pause the job | never |
 //! | `labels` | table of texts by which jobs are told apart and picked | none |

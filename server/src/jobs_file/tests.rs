@@ -375,8 +375,8 @@ fn what_means_nothing_is_refused_with_its_key() {
         "`priority`: \"P9\" is unknown; allowed are P0, P1, P2",
     );
     refused(
-        "handler = \"h\"\nevery = \"1s\"\noverlap = \"allow\"",
-        "`overlap`: \"allow\" is unknown; allowed are skip, buffer-one, buffer-all, cancel-running, terminate-running",
+        "handler = \"h\"\nevery = \"1s\"\noverlap = \"wait\"",
+        "`overlap`: \"wait\" is unknown; allowed are skip, buffer-one, buffer-all, cancel-running, terminate-running, allow",
     );
     refused(
         "handler = \"h\"\ncron = \"@daily\"\nzone = \"Europe/Atlantis\"",
@@ -396,7 +396,7 @@ fn what_means_nothing_is_refused_with_its_key() {
     for (keys, expected) in [
         ("every = \"1s\"\nmisfire_max = 3", "`misfire_max` is of use only with `misfire = fire-all`"),
         ("every = \"1s\"\nmisfire = \"fire-all\"\nmisfire_max = 0", "`misfire_max` is 0; allowed are 1 to 1000"),
-        ("every = \"1s\"\noverlap_max = 3", "`overlap_max` is of use only with `overlap = buffer-all`"),
+        ("every = \"1s\"\noverlap_max = 3", "`overlap_max` is of use only with `overlap = buffer-all or allow`"),
         ("every = \"1s\"\njitter = \"25h\"", "`jitter_ms` is 90000000; allowed are 0 to 86400000"),
         ("every = \"1s\"\ndst_gap = \"skip\"", "`dst_gap` is of use only with `cron`"),
         (

@@ -41,6 +41,8 @@ wire_enum! {
         CancelRunning = 3 => "cancel-running",
         /// The execution is ended at once, its worker told so, and the firing is executed.
         TerminateRunning = 4 => "terminate-running",
+        /// The firing is executed beside those in flight, of which there are at most `overlap_max`; with as many it is skipped, and counted.
+        Allow = 5 => "allow",
     }
 }
 
@@ -81,7 +83,7 @@ pub struct FiringRules {
     pub misfire_grace_ms: u32,
     /// What happens when it is due while it runs. Default `skip`.
     pub overlap: Overlap,
-    /// Most firings that `buffer-all` lets wait, 1 to 1,000. Default 100.
+    /// Most firings that `buffer-all` lets wait, and most executions that `allow` lets be in flight, 1 to 1,000. Default 100.
     pub overlap_max: u32,
     /// How late an execution may begin, in milliseconds; later it is recorded as `too-late` and not begun. 0: any time, the default.
     pub schedule_to_start_ms: u32,
@@ -193,8 +195,8 @@ impl FiringRules {
                 ("misfire_max", of_use_only_with, "misfire = fire-all"),
             ),
             (
-                self.overlap_max != default.overlap_max && self.overlap != Overlap::BufferAll,
-                ("overlap_max", of_use_only_with, "overlap = buffer-all"),
+                self.overlap_max != default.overlap_max && !matches!(self.overlap, Overlap::BufferAll | Overlap::Allow),
+                ("overlap_max", of_use_only_with, "overlap = buffer-all or allow"),
             ),
             (self.dst_gap != default.dst_gap && !cron, ("dst_gap", of_use_only_with, "cron")),
             (self.dst_overlap != default.dst_overlap && !cron, ("dst_overlap", of_use_only_with, "cron")),

@@ -46,6 +46,7 @@ pub(super) enum Chunk<'a> {
         standings: Vec<StandingImage>,
     },
     Backlogs(Vec<BacklogImage>),
+    NumberedExecutions(Vec<NumberedImage>),
 }
 
 /// A definition without name and payload, its schedule without what is the job's own.
@@ -132,6 +133,14 @@ pub(super) struct ExecutionImage {
     pub scheduled_at: u64,
     pub dispatched_at: u64,
     pub retry_at: u64,
+}
+
+/// An execution whose numbers are not its job's newest, since the job has others in flight or had.
+#[derive(Archive, Serialize)]
+pub(super) struct NumberedImage {
+    pub execution: ExecutionImage,
+    pub fire_sequence: u64,
+    pub token: u64,
 }
 
 #[derive(Archive, Serialize)]

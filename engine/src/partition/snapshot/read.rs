@@ -22,6 +22,7 @@ use crate::{
         name_key,
         policy::{Policy, PolicyEntry, Rhythm, Timing},
         recent::{Attempt, Texts},
+        record::NONE,
         standing::Standing,
     },
     shard::PartitionLimits,
@@ -29,7 +30,7 @@ use crate::{
 use rkyv::rancor;
 use std::borrow::Cow;
 use tickwheel_wire::{
-    InstanceId, JobId, PartitionId, TenantId, Timestamp, Token,
+    FireSequence, InstanceId, JobId, PartitionId, TenantId, Timestamp, Token,
     event::{AttemptEnd, AttemptOutcome, Origin},
     job::{
         DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec,
@@ -42,6 +43,9 @@ use tickwheel_wire::{
 const COUNT_MAX: u64 = 1 << 63;
 /// Highest fire sequence and token: half of what a record holds, a firing per microsecond for four years.
 const SERIAL_MAX: u64 = 1 << 47;
+/// In place of the numbers of an execution that has its job's newest.
+const NEWEST: (FireSequence, Token) = (FireSequence(u64::MAX), Token(u64::MAX));
+
 /// What jobs of a chunk have in common.
 struct Definition {
     policy: PolicyEntry,
@@ -73,7 +77,7 @@ pub struct SnapshotReader {
     chunk_count: u32,
     digest: Option<u64>,
     /// Where the executions are whose jobs are not read yet, by slot.
-    executions: Map<u32, u32>,
+    executions: Map<u32, Vec<u32>>,
     /// The backlogs of jobs that are not read yet, by slot.
     backlogs: Backlogs,
     /// A chunk could not be read.
@@ -164,7 +168,14 @@ impl SnapshotReader {
                 standings.iter().try_for_each(|image| self.standing(image))
             }
             ArchivedChunk::Backlogs(backlogs) => backlogs.iter().try_for_each(|image| self.backlog(image)),
-            ArchivedChunk::Executions(executions) => executions.iter().try_for_each(|image| self.execution(image)),
+            ArchivedChunk::Executions(executions) => {
+                executions.iter().try_for_each(|image| self.execution(image, NEWEST))
+            }
+            ArchivedChunk::NumberedExecutions(executions) => executions.iter().try_for_each(|image| {
+                let numbers = (FireSequence(image.fire_sequence.to_native()), Token(image.token.to_native()));
+                require(numbers.0 < NEWEST.0, "executions.fire_sequence", "is out of range")?;
+                self.execution(&image.execution, numbers)
+            }),
             ArchivedChunk::Workers(workers) => workers.iter().try_for_each(|image| self.worker(image)),
             ArchivedChunk::Attempts { dead_letters, attempts } => {
                 attempts.iter().try_for_each(|image| self.attempt(*dead_letters, image))
@@ -322,23 +333,56 @@ impl SnapshotReader {
         record.set_fire_sequence(fire_sequence);
         record.set_token(Token(token));
         record.finished_secs = image.finished_secs.to_native();
-        let execution = self.executions.remove(&slot);
+        let in_flight = self.executions.remove(&slot).unwrap_or_default();
         if record.is(Flag::FINISHED) {
             require(record.next_fire_raw != u64::MAX, "jobs.next_fire_raw", "of a finished job never comes")?;
             require(!record.is(Flag::ASKED_FOR), "jobs.marks", "are of a finished job that will fire")?;
-            require(execution.is_none(), "executions.slot", "holds a finished job")?;
+            require(in_flight.is_empty(), "executions.slot", "holds a finished job")?;
         }
-        if let Some(place) = execution {
+        if !in_flight.is_empty() {
             require(fire_sequence > 0, "jobs.fire_sequence", "is 0, with an execution in flight")?;
             require(token > 0, "jobs.token", "is 0, with an execution in flight")?;
+        }
+        self.link(in_flight, record)
+    }
+
+    /// Links a job's executions in flight from the newest to the oldest.
+    fn link(&mut self, mut in_flight: Vec<u32>, record: &mut JobRecord) -> Result<(), Fault> {
+        let executions = &mut self.partition.executions;
+        for &place in &in_flight {
+            let execution = executions.get_mut(place);
+            if execution.fire_sequence == NEWEST.0 {
+                (execution.fire_sequence, execution.token) = (FireSequence(record.fire_sequence()), record.token());
+            }
+            let Execution { fire_sequence, token, .. } = *execution;
+            require(
+                (1..=record.fire_sequence()).contains(&fire_sequence.0),
+                "executions.fire_sequence",
+                "is none of its job",
+            )?;
+            require((1..=record.token().0).contains(&token.0), "executions.token", "is none of its job")?;
+        }
+        in_flight.sort_unstable_by_key(|place| executions.get(*place).fire_sequence);
+        for &place in &in_flight {
+            let (older, fire_sequence) = (record.execution, executions.get(place).fire_sequence);
+            let is_another = older == NONE || executions.get(older).fire_sequence < fire_sequence;
+            require(is_another, "executions.slot", "holds a job with the same execution in flight")?;
+            executions.get_mut(place).older = older;
             record.execution = place;
         }
         Ok(())
     }
 
-    fn execution(&mut self, image: &ArchivedExecutionImage) -> Result<(), Fault> {
+    fn execution(
+        &mut self,
+        image: &ArchivedExecutionImage,
+        (fire_sequence, token): (FireSequence, Token),
+    ) -> Result<(), Fault> {
         let execution = Execution {
             slot: image.slot.to_native(),
+            older: NONE,
+            fire_sequence,
+            token,
             attempt: image.attempt.to_native(),
             worker: image.worker.to_native(),
             retrying: image.retrying,
@@ -360,8 +404,8 @@ impl SnapshotReader {
             self.partition.workers.acquire(worker);
         }
         let place = self.partition.executions.insert(execution);
-        let is_first = self.executions.insert(slot, place).is_none();
-        require(is_first, "executions.slot", "holds a job with another execution in flight")
+        self.executions.entry(slot).or_default().push(place);
+        Ok(())
     }
 
     fn worker(&mut self, image: &ArchivedWorkerImage) -> Result<(), Fault> {

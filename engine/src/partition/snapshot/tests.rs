@@ -3,8 +3,8 @@
 use super::{
     SnapshotError, SnapshotReader,
     image::{
-        AttemptImage, BacklogImage, Chunk, ExecutionImage, PolicyImage, SlotImage, SubmissionImage, TimingImage,
-        WorkerImage,
+        AttemptImage, BacklogImage, Chunk, ExecutionImage, NumberedImage, PolicyImage, SlotImage, SubmissionImage,
+        TimingImage, WorkerImage,
     },
     walk::archive,
 };
@@ -28,6 +28,7 @@ struct Images {
     counters: [u64; 8],
     workers: Vec<WorkerImage>,
     executions: Vec<ExecutionImage>,
+    numbered: Vec<NumberedImage>,
     end: AttemptEnd,
     attempt: AttemptImage<'static>,
     submissions: Vec<SubmissionImage>,
@@ -46,6 +47,7 @@ impl Images {
             counters: [1; 8],
             workers: vec![worker],
             executions: vec![execution()],
+            numbered: Vec::new(),
             end: end(),
             attempt: attempt(),
             submissions: vec![submission()],
@@ -56,12 +58,14 @@ impl Images {
     }
 
     fn chunks(self) -> Vec<Chunk<'static>> {
-        let Self { sequence, slot_count, counters, workers, executions, end, attempt, submissions, .. } = self;
+        let Self { sequence, slot_count, counters, workers, executions, numbered, end, attempt, submissions, .. } =
+            self;
         let attempts = vec![AttemptImage { end: end.to_bytes(), ..attempt }];
         vec![
             Chunk::Head { format: 1, partition: ID.0, sequence, slot_count, counters },
             Chunk::Workers(workers),
             Chunk::Executions(executions),
+            Chunk::NumberedExecutions(numbered),
             Chunk::Attempts { dead_letters: false, attempts },
             Chunk::Submissions(submissions),
             Chunk::Jobs { policies: vec![self.policy], timings: vec![self.timing], slots: self.slots },
@@ -101,6 +105,10 @@ fn execution() -> ExecutionImage {
         dispatched_at: 40_000_001,
         retry_at: u64::MAX,
     }
+}
+
+fn numbered_of(fire_sequence: u64, token: u64) -> NumberedImage {
+    NumberedImage { execution: execution(), fire_sequence, token }
 }
 
 fn end() -> AttemptEnd {
@@ -200,6 +208,25 @@ fn references_to_what_is_not_there_are_refused() {
 }
 
 #[test]
+fn several_executions_of_a_job_are_read_with_their_numbers() {
+    let numbered = vec![numbered_of(1, 1)];
+    let partition = read(&Images { numbered, ..Images::new() }.chunks()).expect("it is valid");
+    let in_flight = partition.in_flight(0).map(|(_, execution)| (execution.fire_sequence.0, execution.token.0));
+    assert_eq!(in_flight.collect::<Vec<_>>(), [(2, 2), (1, 1)]);
+    assert_eq!(refused(|images| images.numbered.push(numbered_of(2, 1))), "executions.slot");
+    assert_eq!(refused(|images| images.numbered = vec![numbered_of(1, 1), numbered_of(1, 2)]), "executions.slot");
+    for (fire_sequence, token, field) in [
+        (0, 1, "executions.fire_sequence"),
+        (3, 1, "executions.fire_sequence"),
+        (u64::MAX, 1, "executions.fire_sequence"),
+        (1, 0, "executions.token"),
+        (1, 3, "executions.token"),
+    ] {
+        assert_eq!(refused(|images| images.numbered.push(numbered_of(fire_sequence, token))), field);
+    }
+}
+
+#[test]
 fn what_is_there_twice_is_refused() {
     assert_eq!(refused(|images| images.slots[1].name = "first"), "jobs.name");
     assert_eq!(refused(|images| images.executions.push(execution())), "executions.slot");
@@ -296,7 +323,7 @@ fn a_reader_that_has_refused_a_chunk_gives_no_partition() {
     chunks.insert(2, Chunk::Workers(vec![WorkerImage { index: 5, instance: 1, name: String::new() }]));
     let refused = chunks.iter().filter(|chunk| reader.chunk(&archive(chunk, Vec::new())).is_err()).count();
     assert_eq!(refused, 1);
-    assert!(matches!(reader.finish(false), Err(SnapshotError::Incomplete { chunks: 8 })));
+    assert!(matches!(reader.finish(false), Err(SnapshotError::Incomplete { chunks: 9 })));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use super::{
     FORMAT, SnapshotStep,
     image::{
-        AttemptImage, BacklogImage, Chunk, DefinitionImage, ExecutionImage, SlotImage, StandingImage, SubmissionImage,
-        WorkerImage,
+        AttemptImage, BacklogImage, Chunk, DefinitionImage, ExecutionImage, NumberedImage, SlotImage, StandingImage,
+        SubmissionImage, WorkerImage,
     },
 };
 use crate::{
@@ -89,7 +89,18 @@ impl Partition {
             name: worker.name.to_string(),
         });
         chunks(&mut small, workers, ENTRIES_PER_CHUNK, Chunk::Workers);
-        chunks(&mut small, self.executions.iter().map(ExecutionImage::of), ENTRIES_PER_CHUNK, Chunk::Executions);
+        let (newest, numbered): (Vec<_>, Vec<_>) = self
+            .executions
+            .iter()
+            .partition(|execution| self.has_newest_numbers(execution) || Mistake::NumbersNotInSnapshot.is_made());
+        let newest = newest.into_iter().map(ExecutionImage::of);
+        chunks(&mut small, newest, ENTRIES_PER_CHUNK, Chunk::Executions);
+        let numbered = numbered.into_iter().map(|execution| NumberedImage {
+            execution: ExecutionImage::of(execution),
+            fire_sequence: execution.fire_sequence.0,
+            token: execution.token.0,
+        });
+        chunks(&mut small, numbered, ENTRIES_PER_CHUNK, Chunk::NumberedExecutions);
         for dead_letters in [false, true] {
             let ring = if dead_letters { &self.dead_letters } else { &self.recent };
             let build = |attempts| Chunk::Attempts { dead_letters, attempts };

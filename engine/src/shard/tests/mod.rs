@@ -1,5 +1,6 @@
 //! Tests of the shard core, through its inputs and effects.
 
+mod allow;
 mod backlog;
 mod claims;
 mod filters;

@@ -5,12 +5,12 @@ use super::ruled_model::{Excluded, Waiting, firing_after};
 use crate::schedule::Cron;
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
 };
 use tickwheel_wire::{
     JobId,
     frame::request::ExecutionState,
-    job::{FiringRules, JobState},
+    job::{FiringRules, JobState, Overlap},
 };
 
 pub const SECOND: u64 = 1_000_000;
@@ -128,6 +128,8 @@ pub struct Definition {
 #[derive(Clone, Debug)]
 pub struct InFlight {
     pub attempt: u16,
+    /// Of its newest attempt.
+    pub token: u64,
     pub scheduled: u64,
     pub running: bool,
     pub retry_at: u64,
@@ -150,27 +152,50 @@ pub struct Job {
     pub trigger: Option<u64>,
     pub sequence: u64,
     pub token: u64,
-    pub flight: Option<InFlight>,
-    pub last: ExecutionState,
+    /// By sequence number.
+    pub flights: BTreeMap<u64, InFlight>,
+    /// How the execution ended that ended last; of several whose worker was lost any may be it.
+    pub last: Vec<ExecutionState>,
     pub waiting: Waiting,
     pub backlog: VecDeque<u64>,
     /// Sequence numbers and scheduled times.
     pub dead_letters: Vec<(u64, u64)>,
     finished: Option<u64>,
-    reported: bool,
+    /// Tokens of attempts that their worker's report ended.
+    reported: BTreeSet<u64>,
 }
 
 impl Job {
+    /// Whether another execution may begin.
+    pub fn has_room(&self) -> bool {
+        let rules = self.definition.rules;
+        let at_a_time = if rules.overlap == Overlap::Allow { rules.overlap_max as usize } else { 1 };
+        self.flights.is_empty() || self.flights.len() < at_a_time
+    }
+
+    /// Whether firings wait for the end of an execution that makes up for another.
+    pub fn makes_up(&self) -> bool {
+        self.definition.rules.overlap != Overlap::Allow && self.flights.values().any(|flight| flight.makes_up)
+    }
+
+    pub fn state(&self) -> Vec<ExecutionState> {
+        match self.flights.values().map(|flight| flight.running).max() {
+            Some(true) => vec![ExecutionState::Running],
+            Some(false) => vec![ExecutionState::Retrying],
+            None => self.last.clone(),
+        }
+    }
+
     /// Whether it stands so.
     pub fn has(&self, state: JobState) -> bool {
         use ExecutionState::{Failed, TimedOut, TooLate, WorkerLost};
         let is_asked_for = self.trigger.is_some() || !self.backlog.is_empty();
-        let is_over = self.next.is_none() && !is_asked_for && self.flight.is_none();
+        let is_over = self.next.is_none() && !is_asked_for && self.flights.is_empty();
         match state {
             JobState::Paused => self.paused,
             JobState::Active => !self.paused && !is_over,
-            JobState::Running => self.flight.is_some(),
-            JobState::Failing => [Failed, TimedOut, TooLate, WorkerLost].contains(&self.last),
+            JobState::Running => !self.flights.is_empty(),
+            JobState::Failing => self.last.iter().all(|last| [Failed, TimedOut, TooLate, WorkerLost].contains(last)),
             JobState::Finished => !self.paused && is_over,
         }
     }
@@ -366,13 +391,13 @@ impl Model {
             trigger: None,
             sequence: 0,
             token: 0,
-            flight: None,
-            last: ExecutionState::None,
+            flights: BTreeMap::new(),
+            last: vec![ExecutionState::None],
             waiting: Waiting::default(),
             backlog: VecDeque::new(),
             dead_letters: Vec::new(),
             finished: None,
-            reported: false,
+            reported: BTreeSet::new(),
         });
         assert_eq!(job.id, id);
         match (job.definition.when.is_cron(), definition.when.is_cron()) {
@@ -415,7 +440,7 @@ impl Model {
     pub fn trigger(&mut self, name: &str) -> Expected {
         let time = self.time;
         let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
-        if (job.flight.is_some() && job.refuses_triggers()) || job.trigger.is_some() {
+        if (!job.flights.is_empty() && job.refuses_triggers()) || job.trigger.is_some() {
             return Expected::OverlapSkipped;
         }
         job.trigger = Some(time);
@@ -469,26 +494,28 @@ impl Model {
     pub fn cancel(&mut self, name: &str, sequence: u64) -> Expected {
         let time = self.time;
         let Some(job) = self.jobs.get_mut(name) else { return Expected::UnknownJob };
-        match &mut job.flight {
-            Some(_) if job.sequence != sequence => return Expected::UnknownExecution,
+        match job.flights.get_mut(&sequence) {
             Some(flight) if flight.running => {
                 flight.cancelling = true;
                 flight.deadline = flight.deadline.min(time + GRACE);
                 return Expected::Ok;
             }
             Some(_) => {
-                job.flight = None;
+                job.flights.remove(&sequence);
                 job.end_ruled(time, None);
             }
             None => {
                 let due = !job.paused && job.next.is_some_and(|next| next <= time);
-                if job.sequence + 1 != sequence || !(due || job.trigger.is_some() || !job.backlog.is_empty()) {
+                if job.sequence + 1 != sequence
+                    || !job.has_room()
+                    || !(due || job.trigger.is_some() || !job.backlog.is_empty())
+                {
                     return Expected::UnknownExecution;
                 }
                 if due && job.is_ruled() {
                     self.cancel_due(name);
                     let job = self.jobs.get_mut(name).unwrap();
-                    job.last = ExecutionState::Cancelled;
+                    job.last = vec![ExecutionState::Cancelled];
                     self.cancelled += 1;
                     return Expected::Ok;
                 }
@@ -506,7 +533,7 @@ impl Model {
                 }
             }
         }
-        job.last = ExecutionState::Cancelled;
+        job.last = vec![ExecutionState::Cancelled];
         self.cancelled += 1;
         Expected::Ok
     }
@@ -514,35 +541,40 @@ impl Model {
     /// Whether a report counts; `None`: it is a repetition.
     pub fn complete(&mut self, id: JobId, token: u64, ending: Ending, own: bool) -> Option<bool> {
         let Some((name, job)) = self.jobs.iter().find(|(_, job)| job.id == id) else { return Some(false) };
-        let running = job.flight.as_ref().is_some_and(|flight| flight.running);
-        if running && job.token == token && own {
+        let running = job.flights.iter().find(|(_, flight)| flight.running && flight.token == token);
+        if let Some((&sequence, _)) = running.filter(|_| own) {
             let name = name.clone();
-            self.end(&name, ending);
+            self.end(&name, sequence, ending);
             return Some(true);
         }
-        let newest_ended = if running { job.token - 1 } else { job.token };
-        if job.reported && token == newest_ended { None } else { Some(false) }
+        let newest = job.flights.values().next_back();
+        let is_crowded = job.flights.len() > 1 || newest.is_some_and(|flight| flight.token != job.token);
+        let newest_ended = job.token - u64::from(newest.is_some_and(|flight| flight.running));
+        let is_known = is_crowded || job.definition.rules.overlap == Overlap::Allow || token == newest_ended;
+        if is_known && job.reported.contains(&token) { None } else { Some(false) }
     }
 
     pub fn note(&mut self, fate: &'static str, count: u64) {
         *self.ruled.entry(fate).or_default() += count;
     }
 
-    pub fn end(&mut self, name: &str, ending: Ending) {
+    pub fn end(&mut self, name: &str, sequence: u64, ending: Ending) {
         let time = self.time;
         let job = self.jobs.get_mut(name).unwrap();
-        let flight = job.flight.as_mut().unwrap();
+        let flight = job.flights.get_mut(&sequence).unwrap();
         let by_server = [Ending::Lost, Ending::Undelivered, Ending::TimedOut, Ending::Terminated];
-        job.reported = !by_server.contains(&ending);
+        if !by_server.contains(&ending) {
+            job.reported.insert(flight.token);
+        }
         if ending == Ending::Success {
             self.succeeded += 1;
-            job.last = ExecutionState::Succeeded;
-            job.flight = None;
+            job.flights.remove(&sequence);
+            job.last = vec![ExecutionState::Succeeded];
             job.end_ruled(time, Some(false));
         } else if flight.cancelling || matches!(ending, Ending::CancelledByWorker | Ending::Terminated) {
             self.cancelled += 1;
-            job.last = ExecutionState::Cancelled;
-            job.flight = None;
+            job.flights.remove(&sequence);
+            job.last = vec![ExecutionState::Cancelled];
             job.end_ruled(time, None);
         } else if ending == Ending::Undelivered {
             (flight.running, flight.retry_at) = (false, time);
@@ -551,13 +583,14 @@ impl Model {
             self.failed += 1;
             if ending == Ending::FailureForGood || flight.attempt >= job.definition.attempts_max {
                 self.dead += 1;
-                job.dead_letters.push((job.sequence, flight.scheduled));
-                job.last = match ending {
+                job.dead_letters.push((sequence, flight.scheduled));
+                let state = match ending {
                     Ending::TimedOut => ExecutionState::TimedOut,
                     Ending::Lost => ExecutionState::WorkerLost,
                     _ => ExecutionState::Failed,
                 };
-                job.flight = None;
+                job.flights.remove(&sequence);
+                job.last = vec![state];
                 let was_paused = job.paused;
                 job.end_ruled(time, Some(true));
                 let is_paused_now = job.paused && !was_paused;
@@ -572,16 +605,16 @@ impl Model {
 
     pub fn attach(&mut self) {
         self.worker = Worker::Up { claims_until: self.time + REATTACH };
-        for flight in self.jobs.values_mut().filter_map(|job| job.flight.as_mut()) {
+        for flight in self.jobs.values_mut().flat_map(|job| job.flights.values_mut()) {
             flight.claimed = false;
         }
     }
 
     /// Whether the worker keeps the attempt.
     pub fn claim(&mut self, id: JobId, token: u64) -> bool {
-        let job = self.jobs.values_mut().find(|job| job.id == id && job.token == token);
-        let flight = job.and_then(|job| job.flight.as_mut()).filter(|flight| flight.running);
-        match flight {
+        let job = self.jobs.values_mut().find(|job| job.id == id);
+        let mut flights = job.into_iter().flat_map(|job| job.flights.values_mut());
+        match flights.find(|flight| flight.running && flight.token == token) {
             Some(flight) => {
                 flight.claimed = true;
                 true
@@ -598,10 +631,12 @@ impl Model {
     pub fn restart(&mut self) {
         let mut running = false;
         for job in self.jobs.values_mut() {
-            let Some(flight) = job.flight.as_mut().filter(|flight| flight.running) else { continue };
-            running = true;
-            flight.claimed = false;
-            flight.deadline = self.time + job.definition.timeout.min(if flight.cancelling { GRACE } else { u64::MAX });
+            for flight in job.flights.values_mut().filter(|flight| flight.running) {
+                running = true;
+                flight.claimed = false;
+                let grace = if flight.cancelling { GRACE } else { u64::MAX };
+                flight.deadline = self.time + job.definition.timeout.min(grace);
+            }
         }
         self.worker = if running { Worker::Away { until: self.time + REATTACH } } else { Worker::Unknown };
     }
@@ -612,11 +647,12 @@ impl Model {
         for name in &names {
             self.supersede(name);
             self.skip(name);
-            let overdue =
-                self.jobs[name].flight.as_ref().is_some_and(|flight| flight.running && flight.deadline <= self.time);
-            if overdue {
-                self.end(name, Ending::TimedOut);
+            let flights = self.jobs[name].flights.iter().rev();
+            let overdue = flights.filter(|(_, flight)| flight.running && flight.deadline <= self.time);
+            for sequence in overdue.map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
+                self.end(name, sequence, Ending::TimedOut);
             }
+            self.drop_late(name);
         }
         for name in &names {
             self.lose(name);
@@ -626,7 +662,7 @@ impl Model {
         }
         for name in &names {
             self.drop_late(name);
-            self.dispatch(name);
+            while self.dispatch(name) {}
             self.skip(name);
         }
         for name in &names {
@@ -636,7 +672,7 @@ impl Model {
 
     fn skip(&mut self, name: &str) {
         let job = self.jobs.get_mut(name).unwrap();
-        if job.paused || job.flight.as_ref().is_none_or(|flight| flight.makes_up) {
+        if job.paused || job.has_room() || job.makes_up() {
             return;
         }
         let Some(due) = job.next.filter(|next| *next <= self.time) else { return };
@@ -653,32 +689,50 @@ impl Model {
 
     fn lose(&mut self, name: &str) {
         let job = &self.jobs[name];
-        let Some(flight) = job.flight.as_ref().filter(|flight| flight.running) else { return };
-        match self.worker {
-            Worker::Away { until } if until <= self.time => self.end(name, Ending::Lost),
-            Worker::Up { claims_until } if claims_until <= self.time && !flight.claimed => {
-                let allows_one = job.definition.attempts_max == 1;
-                self.end(name, if allows_one { Ending::Lost } else { Ending::Undelivered });
-            }
-            _ => {}
+        let allows_one = job.definition.attempts_max == 1;
+        let lost = job.flights.iter().filter(|(_, flight)| flight.running).filter_map(|(sequence, flight)| {
+            let ending = match self.worker {
+                Worker::Away { until } if until <= self.time => Ending::Lost,
+                Worker::Up { claims_until } if claims_until <= self.time && !flight.claimed => {
+                    if allows_one {
+                        Ending::Lost
+                    } else {
+                        Ending::Undelivered
+                    }
+                }
+                _ => return None,
+            };
+            Some((*sequence, ending))
+        });
+        let mut ends = Vec::new();
+        for (sequence, ending) in lost.collect::<Vec<_>>() {
+            self.end(name, sequence, ending);
+            ends.extend(self.jobs[name].last.clone());
+        }
+        if !ends.is_empty() {
+            self.jobs.get_mut(name).unwrap().last = ends;
         }
     }
 
-    fn dispatch(&mut self, name: &str) {
+    /// Begins one attempt of the job if one may begin.
+    fn dispatch(&mut self, name: &str) -> bool {
         let time = self.time;
         if !matches!(self.worker, Worker::Up { .. }) {
-            return;
+            return false;
         }
         let job = self.jobs.get_mut(name).unwrap();
         let deadline = time + job.definition.timeout;
-        if let Some(flight) = &mut job.flight {
-            if flight.running || flight.retry_at > time {
-                return;
-            }
+        let token = job.token + 1;
+        let retry = job.flights.iter_mut().find(|(_, flight)| !flight.running && flight.retry_at <= time);
+        let sequence = if let Some((sequence, flight)) = retry {
             flight.attempt += 1;
             (flight.running, flight.claimed, flight.deadline) = (true, true, deadline);
-            flight.dispatched = time;
+            (flight.dispatched, flight.token) = (time, token);
+            *sequence
         } else {
+            if !job.has_room() {
+                return false;
+            }
             let (mut makes_up, is_asked_for) = (false, job.paused || job.next.is_none_or(|next| next > time));
             let scheduled = match (job.next.filter(|next| !job.paused && *next <= time), job.trigger) {
                 (Some(_), _) if job.is_ruled() => {
@@ -705,7 +759,7 @@ impl Model {
                     asked
                 }
                 (None, None) => {
-                    let Some(scheduled) = job.backlog.pop_front() else { return };
+                    let Some(scheduled) = job.backlog.pop_front() else { return false };
                     makes_up = true;
                     scheduled
                 }
@@ -716,8 +770,12 @@ impl Model {
             if job.is_ruled() && is_asked_for {
                 job.next = job.next_after_trigger();
             }
-            job.flight = Some(InFlight {
+            if job.flights.values().any(|flight| flight.running) {
+                *self.ruled.entry("execution beside another").or_default() += 1;
+            }
+            let flight = InFlight {
                 attempt: 1,
+                token,
                 scheduled,
                 running: true,
                 retry_at: 0,
@@ -726,23 +784,20 @@ impl Model {
                 dispatched: time,
                 makes_up,
                 claimed: true,
-            });
-        }
-        job.token += 1;
-        let flight = job.flight.as_ref().unwrap();
-        self.sent.push(Sent {
-            name: name.to_owned(),
-            sequence: job.sequence,
-            token: job.token,
-            attempt: flight.attempt,
-            scheduled: flight.scheduled,
-        });
+            };
+            job.flights.insert(job.sequence, flight);
+            job.sequence
+        };
+        job.token = token;
+        let InFlight { attempt, scheduled, .. } = job.flights[&sequence];
+        self.sent.push(Sent { name: name.to_owned(), sequence, token, attempt, scheduled });
+        true
     }
 
     fn finish(&mut self, name: &str) {
         let time = self.time;
         let job = self.jobs.get_mut(name).unwrap();
-        let idle = job.flight.is_none() && job.trigger.is_none() && job.backlog.is_empty() && job.next.is_none();
+        let idle = job.flights.is_empty() && job.trigger.is_none() && job.backlog.is_empty() && job.next.is_none();
         let finished = *job.finished.get_or_insert(time);
         if !idle {
             job.finished = None;

@@ -190,7 +190,7 @@ fn fit(rules: Rules, rhythm: Rhythm) -> Rules {
     if firing.misfire != Misfire::FireAll {
         firing.misfire_max = FiringRules::default().misfire_max;
     }
-    if firing.overlap != Overlap::BufferAll {
+    if !matches!(firing.overlap, Overlap::BufferAll | Overlap::Allow) {
         firing.overlap_max = FiringRules::default().overlap_max;
     }
     match rhythm {
@@ -578,6 +578,13 @@ impl History {
         );
         for name in NAMES {
             let shown = self.shown(name);
+            let expected = self.model.jobs.get_mut(name);
+            if let (Some(job), Some((.., state))) = (expected, &shown)
+                && job.flights.is_empty()
+                && job.last.contains(state)
+            {
+                job.last = vec![*state];
+            }
             assert_eq!(shown, self.model.jobs.get(name).map(expected_view), "{name}");
         }
         self.compare_lists();
@@ -589,9 +596,16 @@ impl History {
         let state = JobState::ALL[self.compared % JobState::ALL.len()];
         let (selector, expected_label) = SELECTORS[self.compared / JobState::ALL.len() % SELECTORS.len()];
         let is_picked = |job: &Job| expected_label(job.definition.attempts_max) && job.has(state);
-        let expected: Vec<_> = self.model.jobs.iter().filter(|(_, job)| is_picked(job)).map(|(name, _)| name).collect();
-        let listed = picked(&mut self.world, selector, JobStates::NONE.with(state));
-        assert_eq!(listed.iter().collect::<Vec<_>>(), expected, "{selector} {state}");
+        let expected = self.model.jobs.iter().filter(|(_, job)| is_picked(job)).map(|(name, _)| name);
+        let mut listed = picked(&mut self.world, selector, JobStates::NONE.with(state));
+        // How such a job stands shows when what is in flight has ended.
+        let is_open = |name: &String| self.model.jobs[name].last.len() > 1 && state == JobState::Failing;
+        listed.retain(|name| !is_open(name));
+        assert_eq!(
+            listed.iter().collect::<Vec<_>>(),
+            expected.filter(|name| !is_open(name)).collect::<Vec<_>>(),
+            "{selector} {state}"
+        );
     }
 
     fn shown(&mut self, name: &str) -> Option<(JobId, u64, bool, u64, u64, ExecutionState)> {
@@ -655,12 +669,7 @@ const SELECTORS: [(&str, Admits); 4] = [
 ];
 
 fn expected_view(job: &Job) -> (JobId, u64, bool, u64, u64, ExecutionState) {
-    let state = match &job.flight {
-        Some(flight) if flight.running => ExecutionState::Running,
-        Some(_) => ExecutionState::Retrying,
-        None => job.last,
-    };
-    (job.id, job.revision, job.paused, job.next.unwrap_or(u64::MAX), job.sequence, state)
+    (job.id, job.revision, job.paused, job.next.unwrap_or(u64::MAX), job.sequence, job.state()[0])
 }
 
 fn expected_of(code: RefusalCode) -> Expected {
@@ -733,7 +742,7 @@ fn seeded_histories_lead_to_every_effect_of_every_rule() {
             *sum.entry(fate).or_default() += count;
         }
     }
-    assert!(sum.len() == 15 && sum.values().all(|count| *count >= 5), "{sum:#?}");
+    assert!(sum.len() == 16 && sum.values().all(|count| *count >= 5), "{sum:#?}");
 }
 
 /// A job `a` that nothing else is done with: its firings, as the worker is sent them, in minutes from the start's minute on.

@@ -207,7 +207,7 @@ impl Job {
     pub fn end_ruled(&mut self, now: u64, failed: Option<bool>) {
         if let When::Delay { .. } = self.definition.when {
             self.next = self.firing_after(now).filter(|_| !self.is_used_up(self.sequence));
-        } else if self.rules().overlap != Overlap::Skip && never(self.next) <= now && !self.paused {
+        } else if self.keeps_firings() && never(self.next) <= now && !self.paused {
             self.waiting.overlapped_until = now;
         }
         match failed {
@@ -226,9 +226,14 @@ impl Job {
         self.rules().overlap == Overlap::Skip
     }
 
-    /// Whether a due firing waits for the execution in flight.
+    /// Whether firings wait that come due while there is no room for them.
+    fn keeps_firings(&self) -> bool {
+        !matches!(self.rules().overlap, Overlap::Skip | Overlap::Allow)
+    }
+
+    /// Whether a due firing waits for the end of an execution in flight.
     pub fn waits(&self) -> bool {
-        self.rules().overlap != Overlap::Skip || never(self.next) <= self.waiting.missed_until
+        self.keeps_firings() || never(self.next) <= self.waiting.missed_until
     }
 
     /// The first firing of a new definition.
@@ -265,7 +270,7 @@ impl Model {
     pub fn drop_late(&mut self, name: &str) {
         let now = self.time;
         let job = self.jobs.get_mut(name).unwrap();
-        if !job.is_ruled() || job.flight.is_some() {
+        if !job.is_ruled() || !job.has_room() {
             return;
         }
         let mut recorded = 0;
@@ -288,7 +293,7 @@ impl Model {
                 if next.is_none() {
                     self.misfired -= 1;
                     job.sequence += 1;
-                    job.last = ExecutionState::TooLate;
+                    job.last = vec![ExecutionState::TooLate];
                     self.too_late += 1;
                     recorded += 1;
                 }
@@ -296,7 +301,8 @@ impl Model {
                 let (next, stood_for) = job.stand_for(now);
                 self.misfired += stood_for;
                 job.sequence += 1;
-                (job.next, job.last) = (next, ExecutionState::TooLate);
+                job.next = next;
+                job.last = vec![ExecutionState::TooLate];
                 self.too_late += 1;
                 *self.ruled.entry("execution too late").or_default() += 1;
                 recorded += 1;
@@ -307,40 +313,46 @@ impl Model {
         if job.trigger.is_some_and(|asked| now - asked > job.start_limit()) {
             job.trigger = None;
             job.sequence += 1;
-            job.last = ExecutionState::TooLate;
+            job.last = vec![ExecutionState::TooLate];
             job.next = job.next.filter(|_| !job.is_used_up(job.sequence));
             self.too_late += 1;
             *self.ruled.entry("trigger too late").or_default() += 1;
         }
     }
 
-    /// Makes the execution in flight go where the rules want it to.
+    /// Makes executions in flight go where the rules want it.
     pub fn supersede(&mut self, name: &str) {
         let now = self.time;
         let job = self.jobs.get_mut(name).unwrap();
         let overlap = job.rules().overlap;
         let wanted = [job.trigger, job.due(now)].into_iter().flatten().max();
-        let came_since = |dispatched: u64| wanted.is_some_and(|time| time > dispatched);
-        let comes_in_between = |flight: &InFlight| came_since(flight.dispatched) && !flight.makes_up;
-        let Some(flight) = job.flight.as_mut().filter(|flight| comes_in_between(flight)) else { return };
-        match overlap {
-            Overlap::CancelRunning | Overlap::TerminateRunning if !flight.running => {
-                job.flight = None;
-                job.last = ExecutionState::Cancelled;
-                job.end_ruled(now, None);
-                self.cancelled += 1;
-                self.note("retry given up to make way", 1);
+        if job.makes_up() {
+            return;
+        }
+        let in_between = |flight: &InFlight| wanted.is_some_and(|time| time > flight.dispatched);
+        let flights = job.flights.iter().rev().filter(|(_, flight)| in_between(flight));
+        for sequence in flights.map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
+            let job = self.jobs.get_mut(name).unwrap();
+            let flight = job.flights.get_mut(&sequence).unwrap();
+            match overlap {
+                Overlap::CancelRunning | Overlap::TerminateRunning if !flight.running => {
+                    job.flights.remove(&sequence);
+                    job.last = vec![ExecutionState::Cancelled];
+                    job.end_ruled(now, None);
+                    self.cancelled += 1;
+                    self.note("retry given up to make way", 1);
+                }
+                Overlap::TerminateRunning => {
+                    self.end(name, sequence, Ending::Terminated);
+                    self.note("execution terminated", 1);
+                }
+                Overlap::CancelRunning if !flight.cancelling => {
+                    *self.ruled.entry("execution asked to make way").or_default() += 1;
+                    flight.cancelling = true;
+                    flight.deadline = flight.deadline.min(now + GRACE);
+                }
+                _ => {}
             }
-            Overlap::TerminateRunning => {
-                self.end(name, Ending::Terminated);
-                self.note("execution terminated", 1);
-            }
-            Overlap::CancelRunning if !flight.cancelling => {
-                *self.ruled.entry("execution asked to make way").or_default() += 1;
-                flight.cancelling = true;
-                flight.deadline = flight.deadline.min(now + GRACE);
-            }
-            _ => {}
         }
     }
 

@@ -121,12 +121,7 @@ impl Reader {
             None => {}
         }
         rules.overlap = match spec.text("concurrencyPolicy")? {
-            None | Some(("Allow", _)) => {
-                self.note(
-                    "`concurrencyPolicy: Allow`: executions run one after another, not at the same time; at most 100 wait",
-                );
-                Overlap::BufferAll
-            }
+            None | Some(("Allow", _)) => Overlap::Allow,
             Some(("Forbid", _)) => {
                 self.note(
                     "`concurrencyPolicy: Forbid`: what is due while it runs is skipped; Kubernetes would run the latest of it \

@@ -7,7 +7,7 @@
 //! | key | meaning here |
 //! |---|---|
 //! | `schedule`, `timeZone` | see `schedule.rs` |
-//! | `concurrencyPolicy` | `Allow`: `overlap = buffer-all`, one after another; `Forbid`: `skip`; `Replace`: `terminate-running` |
+//! | `concurrencyPolicy` | `Allow`, as without it: `overlap = allow`, at most 100 at a time; `Forbid`: `skip`; `Replace`: `terminate-running` |
 //! | `startingDeadlineSeconds` | `misfire_grace`, with `misfire = fire-once`: the controller too starts the latest of what it missed |
 //! | `suspend` | `paused` |
 //! | `metadata.labels` | labels, as far as a job may have them |

@@ -244,7 +244,7 @@ fn fitting(rules: FiringRules, schedules: &[Schedule]) -> FiringRules {
     if matches!(schedule, Schedule::FixedDelay { .. }) {
         rules.overlap = plain.overlap;
     }
-    if rules.overlap != Overlap::BufferAll {
+    if !matches!(rules.overlap, Overlap::BufferAll | Overlap::Allow) {
         rules.overlap_max = plain.overlap_max;
     }
     if !schedules.iter().any(|schedule| matches!(schedule, Schedule::Cron { .. })) {
