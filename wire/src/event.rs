@@ -246,6 +246,28 @@ variable_layout! {
 const _: () = assert!(Dispatched::BYTES + 1 == 38, "the length is part of the log's format");
 const _: () = assert!(AttemptEnd::BYTES + 1 == 47, "the length is part of the log's format");
 
+variable_layout! {
+    /// A tenant's calendar was set: the exclusions of the jobs that name it.
+    pub struct CalendarSet<'a> {
+        /// Its owner.
+        pub tenant: TenantId,
+        /// Its name, unique among the tenant's.
+        pub name: &'a str,
+        /// Its entries, as in a job's exclusions.
+        pub exclusions: &'a str,
+    }
+}
+
+variable_layout! {
+    /// A tenant's calendar was removed.
+    pub struct CalendarRemoved<'a> {
+        /// Its owner.
+        pub tenant: TenantId,
+        /// Its name.
+        pub name: &'a str,
+    }
+}
+
 mod kind {
     pub const JOB_CREATED: u8 = 1;
     pub const JOB_REPLACED: u8 = 2;
@@ -268,6 +290,9 @@ mod kind {
     pub const REDRIVEN: u8 = 19;
     pub const BACKFILLED: u8 = 20;
     pub const BACKLOG_CLEARED: u8 = 21;
+    pub const CALENDAR_SET: u8 = 25;
+    pub const CALENDAR_REMOVED: u8 = 26;
+    pub const CALENDARS_FOLLOWED: u8 = 27;
 }
 
 /// One event of a partition.
@@ -315,6 +340,12 @@ pub enum Event<'a> {
     Backfilled(Backfilled<'a>),
     /// What was in a job's backlog is not to be executed.
     BacklogCleared(JobChange),
+    /// A calendar was set, or set anew.
+    CalendarSet(CalendarSet<'a>),
+    /// A calendar was removed.
+    CalendarRemoved(CalendarRemoved<'a>),
+    /// The next firings of all jobs follow the calendars as they are.
+    CalendarsFollowed,
 }
 
 impl<'a> Event<'a> {
@@ -359,6 +390,9 @@ impl<'a> Event<'a> {
             Self::Redriven(body) => fixed(out, kind::REDRIVEN, &body.to_bytes()),
             Self::Backfilled(body) => variable(out, kind::BACKFILLED, body),
             Self::BacklogCleared(body) => fixed(out, kind::BACKLOG_CLEARED, &body.to_bytes()),
+            Self::CalendarSet(body) => variable(out, kind::CALENDAR_SET, body),
+            Self::CalendarRemoved(body) => variable(out, kind::CALENDAR_REMOVED, body),
+            Self::CalendarsFollowed => out.push(kind::CALENDARS_FOLLOWED),
         }
     }
 
@@ -395,6 +429,9 @@ impl<'a> Event<'a> {
             kind::REDRIVEN => Self::Redriven(Redriven::take(input)?),
             kind::BACKFILLED => Self::Backfilled(Field::read(input, "Backfilled")?),
             kind::BACKLOG_CLEARED => Self::BacklogCleared(JobChange::take(input)?),
+            kind::CALENDAR_SET => Self::CalendarSet(Field::read(input, "CalendarSet")?),
+            kind::CALENDAR_REMOVED => Self::CalendarRemoved(Field::read(input, "CalendarRemoved")?),
+            kind::CALENDARS_FOLLOWED => Self::CalendarsFollowed,
             unknown => return Err(DecodeError::Invalid { field: "event kind", value: u64::from(unknown) }),
         })
     }

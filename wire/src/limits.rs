@@ -46,3 +46,7 @@ pub const LABELS_BYTES_MAX: usize = LABELS_MAX * (LABEL_KEY_BYTES_MAX + 1 + LABE
 pub const SCHEDULES_MAX: u64 = 16;
 /// Longest list of exclusions, in bytes.
 pub const EXCLUSIONS_BYTES_MAX: usize = 16 << 10;
+/// Most calendars of one tenant.
+pub const CALENDARS_MAX: usize = 256;
+/// Longest name of a calendar, in bytes.
+pub const CALENDAR_NAME_BYTES_MAX: usize = 64;

@@ -82,6 +82,12 @@ wire_enum! {
         RedriveExecution = 0x010C => "redrive-execution",
         /// [`request::BackfillJob`]
         BackfillJob = 0x010D => "backfill-job",
+        /// [`request::SetCalendar`]
+        SetCalendar = 0x010F => "set-calendar",
+        /// [`request::RemoveCalendar`]
+        RemoveCalendar = 0x0110 => "remove-calendar",
+        /// [`request::ListCalendars`]
+        ListCalendars = 0x0111 => "list-calendars",
         /// [`request::Submitted`]
         Submitted = 0x0201 => "submitted",
         /// [`request::Done`]
@@ -96,6 +102,8 @@ wire_enum! {
         Counters = 0x0206 => "counters",
         /// [`request::BackfillTaken`]
         BackfillTaken = 0x0207 => "backfill-taken",
+        /// [`request::CalendarView`]
+        CalendarView = 0x0209 => "calendar-view",
         /// [`work::Attach`]
         Attach = 0x0301 => "attach",
         /// [`work::Attached`]

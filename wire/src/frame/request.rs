@@ -243,6 +243,66 @@ variable_layout! {
 }
 
 variable_layout! {
+    /// Sets a calendar of one partition, which the jobs there follow that name it. Answer: [`Done`], without a job.
+    pub struct SetCalendar<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The partition; a calendar that all jobs are to follow is set in each.
+        pub partition: PartitionId,
+        /// Its tenant.
+        pub tenant: &'a str,
+        /// Its name, at most [`crate::limits::CALENDAR_NAME_BYTES_MAX`] bytes.
+        pub name: &'a str,
+        /// Its entries, as in [`crate::job::JobSpec::exclusions`], but none that names a calendar.
+        pub exclusions: &'a str,
+    }
+}
+
+variable_layout! {
+    /// Removes a calendar of one partition; jobs that name it are not kept from firing by it any more. Answer: [`Done`], without a job.
+    pub struct RemoveCalendar<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The partition.
+        pub partition: PartitionId,
+        /// Its tenant.
+        pub tenant: &'a str,
+        /// Its name.
+        pub name: &'a str,
+    }
+}
+
+variable_layout! {
+    /// Asks for a page of the calendars of one partition, by tenant and name. Answer: a [`CalendarView`] for each, then [`PageEnd`].
+    pub struct ListCalendars<'a> {
+        /// Chosen by the sender, echoed in the answer.
+        pub request_id: u64,
+        /// The partition.
+        pub partition: PartitionId,
+        /// Only this tenant's; empty: all that the identity may see.
+        pub tenant: &'a str,
+        /// 0 for the first page, then [`PageEnd::cursor`].
+        pub cursor: u64,
+        /// Most calendars in the page, 1 to 256.
+        pub limit: u16,
+    }
+}
+
+variable_layout! {
+    /// A calendar.
+    pub struct CalendarView<'a> {
+        /// The request.
+        pub request_id: u64,
+        /// Its tenant.
+        pub tenant: &'a str,
+        /// Its name.
+        pub name: &'a str,
+        /// Its entries.
+        pub exclusions: &'a str,
+    }
+}
+
+variable_layout! {
     /// Watches executions of one partition: an [`ExecutionView`] with this request id at each transition, until [`Unwatch`],
     /// the session's end, or a [`super::session::Refused`] with `watch-overrun`. First answer: [`Done`].
     pub struct Watch<'a> {
@@ -466,5 +526,6 @@ variable_layout! {
 
 variable_frame! {
     SubmitJob<'a> JobCommand<'a> JobByName<'a> ListJobs<'a> ListExecutions<'a> ExecutionById CancelExecution Watch<'a> Unwatch
-    ListDeadLetters<'a> RedriveExecution BackfillJob<'a> BackfillTaken ReadCounters Counters<'a> Submitted Done JobView<'a> PageEnd ExecutionView<'a>
+    ListDeadLetters<'a> RedriveExecution BackfillJob<'a> BackfillTaken SetCalendar<'a> RemoveCalendar<'a> ListCalendars<'a>
+    CalendarView<'a> ReadCounters Counters<'a> Submitted Done JobView<'a> PageEnd ExecutionView<'a>
 }

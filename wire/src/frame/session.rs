@@ -87,6 +87,8 @@ wire_enum! {
         TooLarge = 21 => "too-large",
         /// The frame's type is unknown and critical; `detail` is its number.
         UnknownFrame = 22 => "unknown-frame",
+        /// There is no such calendar.
+        UnknownCalendar = 23 => "unknown-calendar",
     }
 }
 
