@@ -16,8 +16,8 @@ use tickwheel_wire::{
         work::{Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
     job::{
-        DayRule, DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, JobState, JobStates, LabelSelector, Misfire, Overlap,
-        Priority, RetryPolicy, ScheduleList, ScheduleListBuf, ScheduleSpec, labels_text,
+        DayRule, DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, JobState, JobStates, LabelSelector, Misfire,
+        Overlap, Priority, RetryPolicy, ScheduleList, ScheduleListBuf, ScheduleSpec, labels_text,
     },
 };
 

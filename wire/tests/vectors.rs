@@ -10,8 +10,8 @@ use tickwheel_wire::{
     FireSequence, InstanceId, JobId, PartitionCount, PartitionId, Reader, Timestamp, Token,
     frame::{Frame, FrameHeader, FrameType, request::*, session::*, work::*},
     job::{
-        DayRule, DstGap, DstOverlap, JobSpec, JobSpecError, JobState, JobStates, Misfire, Overlap, Priority, RetryPolicy,
-        ScheduleList, ScheduleSpec,
+        DayRule, DstGap, DstOverlap, JobSpec, JobSpecError, JobState, JobStates, Misfire, Overlap, Priority,
+        RetryPolicy, ScheduleList, ScheduleSpec,
     },
     limits, name_hash, partition_of,
 };

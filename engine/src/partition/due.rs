@@ -32,8 +32,8 @@ const MICROSECOND: Duration = Duration::from_micros(1);
 impl Policy {
     /// Whether a job of this kind is judged here.
     pub fn is_ruled(&self, timing: &Timing) -> bool {
-        let FiringRules { dst_gap, dst_overlap, .. } = self.rules;
-        let plain = FiringRules { dst_gap, dst_overlap, ..FiringRules::default() };
+        let FiringRules { dst_gap, dst_overlap, day_rule, .. } = self.rules;
+        let plain = FiringRules { dst_gap, dst_overlap, day_rule, ..FiringRules::default() };
         self.rules != plain || self.exclusions.is_some() || matches!(timing, Timing::FixedDelay { .. })
     }
 

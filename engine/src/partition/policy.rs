@@ -3,7 +3,7 @@
 use super::several::Several;
 use crate::{
     dispatcher::PoolId,
-    schedule::{Cron, CronError, CronOptions, ExclusionError, Exclusions, Schedule, Zones, settle_hashed},
+    schedule::{Cron, CronError, CronOptions, CronRules, ExclusionError, Exclusions, Schedule, Zones, settle_hashed},
 };
 use std::{
     hash::{Hash, Hasher},
@@ -11,7 +11,7 @@ use std::{
 };
 use tickwheel_wire::{
     TenantId, Timestamp,
-    job::{DstGap, DstOverlap, FiringRules, JobSpec, Priority, RetryPolicy, ScheduleSpec},
+    job::{FiringRules, JobSpec, Priority, RetryPolicy, ScheduleSpec},
     name_hash,
     planted::Mistake,
 };
@@ -123,7 +123,7 @@ impl Hash for PolicyEntry {
 /// When jobs fire, without what is each job's own (the time of a one-shot, the anchor of an interval).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Timing {
-    Cron { expression: Box<str>, zone: Box<str>, gap: DstGap, overlap: DstOverlap },
+    Cron { expression: Box<str>, zone: Box<str>, rules: CronRules },
     Every { every_us: u64 },
     Once,
     FixedDelay { delay_us: u64 },
@@ -138,11 +138,10 @@ impl Timing {
         }
         match spec.schedule {
             ScheduleSpec::Cron { expression, zone } => {
-                let (gap, overlap) = (spec.rules.dst_gap, spec.rules.dst_overlap);
                 // What is wrong with it is said when it is compiled.
                 let settled = settle_hashed(expression, name_hash(spec.tenant, spec.name));
                 let expression = settled.as_deref().unwrap_or(expression).into();
-                (Self::Cron { expression, zone: zone.into(), gap, overlap }, None)
+                (Self::Cron { expression, zone: zone.into(), rules: (&spec.rules).into() }, None)
             }
             ScheduleSpec::Interval { every_us, anchor } => {
                 (Self::Every { every_us }, Some(if anchor.is_never() { at } else { anchor }))
@@ -269,8 +268,8 @@ impl Rhythm {
     fn compiled(&mut self, zones: &mut Zones) -> Result<&Schedule, CronError> {
         if self.compiled.is_none() {
             self.compiled = match &self.timing {
-                Timing::Cron { expression, zone, gap, overlap } => {
-                    let options = CronOptions::of(*gap, *overlap);
+                Timing::Cron { expression, zone, rules } => {
+                    let options = CronOptions::of(*rules);
                     Some(Schedule::Cron(Cron::with_options(expression, zones.get(zone)?, options)?))
                 }
                 Timing::Several(several) => Some(several.compile(zones)?),
@@ -307,8 +306,7 @@ mod tests {
     }
 
     fn every_minute() -> Timing {
-        let (gap, overlap) = (DstGap::Vixie, DstOverlap::Vixie);
-        Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into(), gap, overlap }
+        Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into(), rules: CronRules::default() }
     }
 
     #[test]

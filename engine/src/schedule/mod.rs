@@ -21,8 +21,8 @@ mod zone;
 
 pub use backoff::{Backoff, retry_delay};
 pub use cron::{
-    ClockChange, ClockChangeEffect, Cron, CronError, CronField, CronOptions, Explanation, FieldProblem, Fires,
-    GapPolicy, LocalTime, OverlapPolicy, ZonedTime, settle_hashed,
+    ClockChange, ClockChangeEffect, Cron, CronError, CronField, CronOptions, CronRules, Explanation, FieldProblem,
+    Fires, GapPolicy, LocalTime, OverlapPolicy, ZonedTime, settle_hashed,
 };
 pub use exclusions::{ExclusionError, ExclusionProblem, Exclusions};
 pub use interval::{Interval, IntervalError};

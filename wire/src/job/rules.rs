@@ -72,8 +72,10 @@ wire_enum! {
 
 wire_enum! {
     /// Which days a cron expression means that restricts both the day of the month and the day of the week.
+    #[derive(Default)]
     pub enum DayRule: u8 {
         /// Those that match one of the two, as in crontab.
+        #[default]
         Or = 0 => "or",
         /// Those that match both.
         And = 1 => "and",

@@ -24,6 +24,7 @@ use crate::{
         recent::{Attempt, Texts},
         standing::Standing,
     },
+    schedule::CronRules,
     shard::PartitionLimits,
 };
 use rkyv::rancor;
@@ -31,9 +32,7 @@ use std::borrow::Cow;
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, TenantId, Timestamp, Token,
     event::{AttemptEnd, AttemptOutcome, Origin},
-    job::{
-        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec,
-    },
+    job::{FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
     limits::{self, BACKLOG_MAX},
 };
 
@@ -457,9 +456,8 @@ fn policy_entry(image: &ArchivedPolicyImage) -> Result<PolicyEntry, Fault> {
 fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
     let (timing, schedule) = match image {
         ArchivedTimingImage::Cron { expression, zone } => {
-            let (gap, overlap) = (DstGap::Vixie, DstOverlap::Vixie);
             let (text, zone_name) = ((&**expression).into(), (&**zone).into());
-            let timing = Timing::Cron { expression: text, zone: zone_name, gap, overlap };
+            let timing = Timing::Cron { expression: text, zone: zone_name, rules: CronRules::default() };
             (timing, ScheduleSpec::Cron { expression, zone })
         }
         ArchivedTimingImage::Every { every_us } => {
