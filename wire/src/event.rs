@@ -231,6 +231,14 @@ variable_layout! {
     }
 }
 
+fixed_layout! {
+    /// All next fires of the partition are those of a zone database.
+    pub struct ZonesChanged {
+        /// The database's fingerprint, not 0.
+        pub version: u64,
+    }
+}
+
 variable_layout! {
     /// A worker instance got an index in the partition's table of workers; an index may be taken again.
     pub struct WorkerSeen<'a> {
@@ -268,6 +276,8 @@ mod kind {
     pub const REDRIVEN: u8 = 19;
     pub const BACKFILLED: u8 = 20;
     pub const BACKLOG_CLEARED: u8 = 21;
+    pub const RESCHEDULED: u8 = 22;
+    pub const ZONES_CHANGED: u8 = 23;
 }
 
 /// One event of a partition.
@@ -315,6 +325,10 @@ pub enum Event<'a> {
     Backfilled(Backfilled<'a>),
     /// What was in a job's backlog is not to be executed.
     BacklogCleared(JobChange),
+    /// Another zone database puts a job's next firing at another time.
+    Rescheduled(JobChange),
+    /// Every job's next firing is one of the zone database that is named here.
+    ZonesChanged(ZonesChanged),
 }
 
 impl<'a> Event<'a> {
@@ -359,6 +373,8 @@ impl<'a> Event<'a> {
             Self::Redriven(body) => fixed(out, kind::REDRIVEN, &body.to_bytes()),
             Self::Backfilled(body) => variable(out, kind::BACKFILLED, body),
             Self::BacklogCleared(body) => fixed(out, kind::BACKLOG_CLEARED, &body.to_bytes()),
+            Self::Rescheduled(body) => fixed(out, kind::RESCHEDULED, &body.to_bytes()),
+            Self::ZonesChanged(body) => fixed(out, kind::ZONES_CHANGED, &body.to_bytes()),
         }
     }
 
@@ -395,6 +411,8 @@ impl<'a> Event<'a> {
             kind::REDRIVEN => Self::Redriven(Redriven::take(input)?),
             kind::BACKFILLED => Self::Backfilled(Field::read(input, "Backfilled")?),
             kind::BACKLOG_CLEARED => Self::BacklogCleared(JobChange::take(input)?),
+            kind::RESCHEDULED => Self::Rescheduled(JobChange::take(input)?),
+            kind::ZONES_CHANGED => Self::ZonesChanged(ZonesChanged::take(input)?),
             unknown => return Err(DecodeError::Invalid { field: "event kind", value: u64::from(unknown) }),
         })
     }
@@ -507,6 +525,8 @@ mod tests {
             Event::Redriven(redriven),
             Event::Backfilled(backfilled),
             Event::BacklogCleared(change),
+            Event::Rescheduled(change),
+            Event::ZonesChanged(ZonesChanged { version: u64::MAX / 3 }),
         ]
     }
 

@@ -19,6 +19,7 @@ mod tag {
     pub const COUNTERS: u8 = 8;
     pub const STANDING: u8 = 9;
     pub const BACKLOG: u8 = 10;
+    pub const ZONES: u8 = 11;
 }
 
 /// Collects one item's bytes.
@@ -99,6 +100,9 @@ impl Partition {
         for (slot, times) in &self.backlogs {
             let item = Item::new(buffer, tag::BACKLOG).number(*slot);
             sum = sum.wrapping_add(times.iter().fold(item, |item, time| item.time(*time)).hash());
+        }
+        if self.zones_version != 0 {
+            sum = sum.wrapping_add(Item::new(buffer, tag::ZONES).number(self.zones_version).hash());
         }
         sum
     }

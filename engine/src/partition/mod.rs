@@ -3,7 +3,7 @@
 //! The state changes only by applying an event. A deciding function looks at the state and the time that it is given, emits
 //! events into an [`EventBuffer`], and each event is applied at the moment it is emitted; recovery applies the same
 //! events from the log and so decides nothing. One file per verb holds both halves: `submit`, `delete`, `pause`, `trigger`,
-//! `fire`, `due`, `dispatch`, `complete`, `cancel`, `expire`.
+//! `fire`, `due`, `dispatch`, `complete`, `cancel`, `expire`, `reschedule`.
 //!
 //! Invariants:
 //! - a job has at most one execution in flight, whose fire sequence and token are the job's newest;
@@ -35,6 +35,7 @@ pub(crate) mod policy;
 mod query;
 pub(crate) mod recent;
 pub(crate) mod record;
+pub(crate) mod reschedule;
 mod several;
 mod snapshot;
 mod standing;
@@ -131,6 +132,8 @@ pub struct Partition {
     finished_count: u32,
     idempotency: Idempotency,
     counters: Counters,
+    /// Fingerprint of the zone database that next firings come from; 0: not known.
+    zones_version: u64,
     snapshot: Option<Box<SnapshotWalk>>,
 }
 
@@ -190,6 +193,7 @@ impl Partition {
             finished_count: 0,
             idempotency: Idempotency::default(),
             counters: Counters::default(),
+            zones_version: 0,
             snapshot: None,
         }
     }
@@ -284,6 +288,8 @@ impl Partition {
             Event::Redriven(redriven) => self.apply_redriven(redriven),
             Event::Backfilled(backfilled) => self.apply_backfilled(backfilled),
             Event::BacklogCleared(change) => self.apply_backlog_cleared(change),
+            Event::Rescheduled(change) => self.apply_rescheduled(change),
+            Event::ZonesChanged(changed) => self.apply_zones_changed(changed),
             Event::CancelRequested(cancellation) => self.apply_cancel_requested(cancellation),
             Event::Cancelled(cancellation) => self.apply_cancelled(cancellation),
             Event::WorkerSeen(seen) => self.workers.set(seen.worker, seen.instance, seen.name),

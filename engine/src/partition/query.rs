@@ -134,7 +134,7 @@ impl Partition {
         })
     }
 
-    fn newest_attempt(&self, slot: u32, generation: u32) -> Option<Attempt<'_>> {
+    pub(super) fn newest_attempt(&self, slot: u32, generation: u32) -> Option<Attempt<'_>> {
         self.recent.iter().rev().find(|attempt| is_of(attempt, slot, generation))
     }
 

@@ -136,6 +136,7 @@ impl Shard {
             submitted.map_err(|error| denied_submission(&error))?;
         // The answer to a repeated submission may be about a job that is gone.
         if let Some(slot) = self.owned(id).partition.slot_of(job) {
+            self.note_zones(id, slot, effects);
             self.arrange(id, slot, effects);
         }
         // One that has had all the executions that it may have finishes with its new definition.

@@ -46,6 +46,10 @@ pub(super) enum Chunk<'a> {
         standings: Vec<StandingImage>,
     },
     Backlogs(Vec<BacklogImage>),
+    /// Of the zone database that next firings come from.
+    Zones {
+        version: u64,
+    },
 }
 
 /// A definition without name and payload, its schedule without what is the job's own.

@@ -26,7 +26,8 @@ use std::borrow::Cow;
 /// - 1: chunks of jobs carry rules and rhythms field by field.
 /// - 2: they carry definitions, in the encoding of [`tickwheel_wire::job`] that the log has too; a chunk of standings.
 /// - 3: a chunk of backlogs.
-const FORMAT: u32 = 3;
+/// - 4: a chunk about the zone database.
+const FORMAT: u32 = 4;
 /// The oldest that can be read.
 const FORMAT_MIN: u32 = 1;
 /// Far above any format there will be; a chunk that is no head but begins like one has more there.

@@ -162,6 +162,13 @@ impl SnapshotReader {
                 self.partition.counters.too_late += too_late;
                 standings.iter().try_for_each(|image| self.standing(image))
             }
+            ArchivedChunk::Zones { version } => {
+                let version = version.to_native();
+                require(version != 0, "zones.version", "is 0")?;
+                require(self.partition.zones_version == 0, "zones.version", "stands twice")?;
+                self.partition.zones_version = version;
+                Ok(())
+            }
             ArchivedChunk::Backlogs(backlogs) => backlogs.iter().try_for_each(|image| self.backlog(image)),
             ArchivedChunk::Executions(executions) => executions.iter().try_for_each(|image| self.execution(image)),
             ArchivedChunk::Workers(workers) => workers.iter().try_for_each(|image| self.worker(image)),

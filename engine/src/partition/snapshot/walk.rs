@@ -110,6 +110,9 @@ impl Partition {
             times: times.iter().map(|time| time.as_micros()).collect(),
         });
         chunks(&mut small, images, BACKLOGS_PER_CHUNK, Chunk::Backlogs);
+        if self.zones_version != 0 {
+            small.push_back(archive(&Chunk::Zones { version: self.zones_version }, Vec::new()));
+        }
         let digest = self.digest_of_rest(&mut Vec::new());
         let (kept, triggers) = (Map::default(), self.triggers.clone());
         let walk = SnapshotWalk { sequence, slot_count, cursor: 0, kept, triggers, retired: Vec::new(), small, digest };
