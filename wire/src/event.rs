@@ -231,6 +231,14 @@ variable_layout! {
     }
 }
 
+fixed_layout! {
+    /// All next fires of the partition are those of a zone database.
+    pub struct ZonesChanged {
+        /// The database's fingerprint, not 0.
+        pub version: u64,
+    }
+}
+
 variable_layout! {
     /// A worker instance got an index in the partition's table of workers; an index may be taken again.
     pub struct WorkerSeen<'a> {
@@ -290,6 +298,8 @@ mod kind {
     pub const REDRIVEN: u8 = 19;
     pub const BACKFILLED: u8 = 20;
     pub const BACKLOG_CLEARED: u8 = 21;
+    pub const RESCHEDULED: u8 = 22;
+    pub const ZONES_CHANGED: u8 = 23;
     pub const CALENDAR_SET: u8 = 25;
     pub const CALENDAR_REMOVED: u8 = 26;
     pub const CALENDARS_FOLLOWED: u8 = 27;
@@ -340,6 +350,10 @@ pub enum Event<'a> {
     Backfilled(Backfilled<'a>),
     /// What was in a job's backlog is not to be executed.
     BacklogCleared(JobChange),
+    /// Another zone database puts a job's next firing at another time.
+    Rescheduled(JobChange),
+    /// Every job's next firing is one of the zone database that is named here.
+    ZonesChanged(ZonesChanged),
     /// A calendar was set, or set anew.
     CalendarSet(CalendarSet<'a>),
     /// A calendar was removed.
@@ -390,6 +404,8 @@ impl<'a> Event<'a> {
             Self::Redriven(body) => fixed(out, kind::REDRIVEN, &body.to_bytes()),
             Self::Backfilled(body) => variable(out, kind::BACKFILLED, body),
             Self::BacklogCleared(body) => fixed(out, kind::BACKLOG_CLEARED, &body.to_bytes()),
+            Self::Rescheduled(body) => fixed(out, kind::RESCHEDULED, &body.to_bytes()),
+            Self::ZonesChanged(body) => fixed(out, kind::ZONES_CHANGED, &body.to_bytes()),
             Self::CalendarSet(body) => variable(out, kind::CALENDAR_SET, body),
             Self::CalendarRemoved(body) => variable(out, kind::CALENDAR_REMOVED, body),
             Self::CalendarsFollowed => out.push(kind::CALENDARS_FOLLOWED),
@@ -429,6 +445,8 @@ impl<'a> Event<'a> {
             kind::REDRIVEN => Self::Redriven(Redriven::take(input)?),
             kind::BACKFILLED => Self::Backfilled(Field::read(input, "Backfilled")?),
             kind::BACKLOG_CLEARED => Self::BacklogCleared(JobChange::take(input)?),
+            kind::RESCHEDULED => Self::Rescheduled(JobChange::take(input)?),
+            kind::ZONES_CHANGED => Self::ZonesChanged(ZonesChanged::take(input)?),
             kind::CALENDAR_SET => Self::CalendarSet(Field::read(input, "CalendarSet")?),
             kind::CALENDAR_REMOVED => Self::CalendarRemoved(Field::read(input, "CalendarRemoved")?),
             kind::CALENDARS_FOLLOWED => Self::CalendarsFollowed,
@@ -544,6 +562,8 @@ mod tests {
             Event::Redriven(redriven),
             Event::Backfilled(backfilled),
             Event::BacklogCleared(change),
+            Event::Rescheduled(change),
+            Event::ZonesChanged(ZonesChanged { version: u64::MAX / 3 }),
         ]
     }
 

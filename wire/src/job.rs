@@ -11,7 +11,7 @@ mod schedules;
 mod selector;
 
 pub use labels::{LabelError, labels, labels_text};
-pub use rules::{DstGap, DstOverlap, FiringRules, Misfire, Overlap};
+pub use rules::{DayRule, DstGap, DstOverlap, FiringRules, Misfire, Overlap};
 pub use schedules::{ScheduleList, ScheduleListBuf};
 pub use selector::{JobState, JobStates, LabelSelector};
 
@@ -210,6 +210,7 @@ mod tag {
     pub const ALSO: u8 = 33;
     pub const EXCLUSIONS: u8 = 34;
     pub const LABELS: u8 = 35;
+    // 36: see `rules`.
 }
 
 impl<'a> JobSpec<'a> {
@@ -276,6 +277,7 @@ impl<'a> JobSpec<'a> {
         if !self.labels.is_empty() {
             fields.put(tag::LABELS, self.labels.as_bytes());
         }
+        self.rules.encode_late(&mut fields);
     }
 
     /// Decodes a definition; its ranges are checked by [`JobSpec::validate`].

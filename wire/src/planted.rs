@@ -87,6 +87,8 @@ pub enum Mistake {
     RedrivenStaysDead,
     /// Overlap policy `allow` lets one more execution run than it may.
     OneMoreRuns,
+    /// Next firings that were found before a calendar was set anew stay as they are.
+    CalendarNotFollowed,
     /// What is known of several executions of a job in flight is not part of a snapshot.
     NumbersNotInSnapshot,
 }

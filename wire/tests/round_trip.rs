@@ -16,8 +16,8 @@ use tickwheel_wire::{
         work::{Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
     },
     job::{
-        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, JobState, JobStates, LabelSelector, Misfire, Overlap,
-        Priority, RetryPolicy, ScheduleList, ScheduleListBuf, ScheduleSpec, labels_text,
+        DayRule, DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, JobState, JobStates, LabelSelector, Misfire,
+        Overlap, Priority, RetryPolicy, ScheduleList, ScheduleListBuf, ScheduleSpec, labels_text,
     },
 };
 
@@ -153,6 +153,7 @@ fn rules_that_contradict_each_other_or_the_schedule_are_named() {
         ),
         (every, FiringRules { dst_gap: DstGap::Skip, ..plain }, "`dst_gap` is of use only with `cron`"),
         (once, FiringRules { dst_overlap: DstOverlap::Both, ..plain }, "`dst_overlap` is of use only with `cron`"),
+        (every, FiringRules { day_rule: DayRule::And, ..plain }, "`day_rule` is of use only with `cron`"),
         (
             cron,
             FiringRules { starts_at: Timestamp::from_secs(9), ends_at: Timestamp::from_secs(9), ..plain },
@@ -319,9 +320,9 @@ fn schedule_spec((kind, first, second, expression, zone): &(u8, u64, u64, String
 }
 
 fn rules() -> impl Strategy<Value = FiringRules> {
-    let named = (0..3_u8, 0..5_u8, 0..3_u8, 0..4_u8);
+    let named = (0..3_u8, 0..5_u8, 0..3_u8, 0..4_u8, 0..2_u8);
     let numbers = any::<(u32, u32, u32, u32, u16, u64, u64, u32, u32)>();
-    (named, numbers).prop_map(|((misfire, overlap, gap, twice), numbers)| FiringRules {
+    (named, numbers).prop_map(|((misfire, overlap, gap, twice, days), numbers)| FiringRules {
         misfire: Misfire::from_number(misfire).unwrap(),
         misfire_max: numbers.0,
         misfire_grace_ms: numbers.1,
@@ -335,6 +336,7 @@ fn rules() -> impl Strategy<Value = FiringRules> {
         jitter_ms: numbers.8,
         dst_gap: DstGap::from_number(gap).unwrap(),
         dst_overlap: DstOverlap::from_number(twice).unwrap(),
+        day_rule: DayRule::from_number(days).unwrap(),
     })
 }
 

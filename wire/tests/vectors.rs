@@ -10,8 +10,8 @@ use tickwheel_wire::{
     FireSequence, InstanceId, JobId, PartitionCount, PartitionId, Reader, Timestamp, Token,
     frame::{Frame, FrameHeader, FrameType, request::*, session::*, work::*},
     job::{
-        DstGap, DstOverlap, JobSpec, JobSpecError, JobState, JobStates, Misfire, Overlap, Priority, RetryPolicy,
-        ScheduleList, ScheduleSpec,
+        DayRule, DstGap, DstOverlap, JobSpec, JobSpecError, JobState, JobStates, Misfire, Overlap, Priority,
+        RetryPolicy, ScheduleList, ScheduleSpec,
     },
     limits, name_hash, partition_of,
 };
@@ -171,6 +171,7 @@ from_value! {
     Misfire: value => Self::from_name(value.text).unwrap();
     Overlap: value => Self::from_name(value.text).unwrap();
     DstGap: value => Self::from_name(value.text).unwrap();
+    DayRule: value => Self::from_name(value.text).unwrap();
     DstOverlap: value => Self::from_name(value.text).unwrap();
     Outcome: value => Self::from_name(value.text).unwrap();
     Verdict: value => Self::from_name(value.text).unwrap();
@@ -352,6 +353,7 @@ fn check_job(vector: &Vector) {
             "jitter_ms" => spec.rules.jitter_ms = FromValue::from_value(value),
             "dst_gap" => spec.rules.dst_gap = FromValue::from_value(value),
             "dst_overlap" => spec.rules.dst_overlap = FromValue::from_value(value),
+            "day_rule" => spec.rules.day_rule = FromValue::from_value(value),
             "payload" => spec.payload = &value.bytes,
             "pool" => spec.pool = value.text,
             "priority" => spec.priority = FromValue::from_value(value),
@@ -537,7 +539,7 @@ fn the_document_numbers_every_value_of_every_enumeration() {
     }
     check! {
         RefusalCode: u16 SubmitMode: u8 JobVerb: u8 JobState: u8 ExecutionState: u8 Priority: u8 Misfire: u8 Overlap: u8
-        DstGap: u8 DstOverlap: u8
+        DstGap: u8 DstOverlap: u8 DayRule: u8
         Outcome: u8 Verdict: u8 CancelReason: u8
     }
 }

@@ -19,6 +19,9 @@ mod tag {
     pub const COUNTERS: u8 = 8;
     pub const STANDING: u8 = 9;
     pub const BACKLOG: u8 = 10;
+    pub const ZONES: u8 = 11;
+    pub const CALENDAR: u8 = 12;
+    pub const BEHIND: u8 = 13;
 }
 
 /// Collects one item's bytes.
@@ -96,9 +99,19 @@ impl Partition {
             let item = Item::new(buffer, tag::STANDING).number(slot).number(standing.failures);
             sum = sum.wrapping_add(item.time(standing.missed_until).time(standing.overlapped_until).hash());
         }
+        for (tenant, name, exclusions) in self.calendars.iter() {
+            let item = Item::new(buffer, tag::CALENDAR).number(tenant.0).bytes(name.as_bytes());
+            sum = sum.wrapping_add(item.bytes(exclusions.as_bytes()).hash());
+        }
+        if self.calendars.are_behind() {
+            sum = sum.wrapping_add(Item::new(buffer, tag::BEHIND).hash());
+        }
         for (slot, times) in &self.backlogs {
             let item = Item::new(buffer, tag::BACKLOG).number(*slot);
             sum = sum.wrapping_add(times.iter().fold(item, |item, time| item.time(*time)).hash());
+        }
+        if self.zones_version != 0 {
+            sum = sum.wrapping_add(Item::new(buffer, tag::ZONES).number(self.zones_version).hash());
         }
         sum
     }

@@ -32,8 +32,8 @@ const MICROSECOND: Duration = Duration::from_micros(1);
 impl Policy {
     /// Whether a job of this kind is judged here.
     pub fn is_ruled(&self, timing: &Timing) -> bool {
-        let FiringRules { dst_gap, dst_overlap, .. } = self.rules;
-        let plain = FiringRules { dst_gap, dst_overlap, ..FiringRules::default() };
+        let FiringRules { dst_gap, dst_overlap, day_rule, .. } = self.rules;
+        let plain = FiringRules { dst_gap, dst_overlap, day_rule, ..FiringRules::default() };
         self.rules != plain || self.exclusions.is_some() || matches!(timing, Timing::FixedDelay { .. })
     }
 
@@ -77,7 +77,7 @@ impl Partition {
         let (rules, own, job) = (*self.rules(slot), self.own_time(slot), self.job_id(slot).raw());
         let rhythm = self.rhythms.value_mut(schedule);
         // The zones were known when the job was submitted; a database that lost one leaves the job without a next fire.
-        let Ok(exclusions) = self.policies.value_mut(policy).exclusions(turn.zones) else {
+        let Ok(exclusions) = self.policies.value_mut(policy).exclusions(&self.calendars, turn.zones) else {
             return Timestamp::MAX;
         };
         rules.firing_after(job, after, |after| {

@@ -3,7 +3,7 @@
 //! The state changes only by applying an event. A deciding function looks at the state and the time that it is given, emits
 //! events into an [`EventBuffer`], and each event is applied at the moment it is emitted; recovery applies the same
 //! events from the log and so decides nothing. One file per verb holds both halves: `submit`, `delete`, `pause`, `trigger`,
-//! `fire`, `due`, `dispatch`, `complete`, `cancel`, `expire`.
+//! `fire`, `due`, `dispatch`, `complete`, `cancel`, `expire`, `reschedule`, `calendars`.
 //!
 //! Invariants:
 //! - a job's executions in flight are linked from the newest to the oldest; there are several only with overlap policy `allow`, or since it was;
@@ -18,6 +18,7 @@
 mod ahead;
 mod arena;
 pub(crate) mod backlog;
+mod calendars;
 mod cancel;
 pub(crate) mod complete;
 mod delete;
@@ -35,6 +36,7 @@ pub(crate) mod policy;
 mod query;
 pub(crate) mod recent;
 pub(crate) mod record;
+pub(crate) mod reschedule;
 mod several;
 mod snapshot;
 mod standing;
@@ -48,6 +50,7 @@ mod tests;
 
 pub use snapshot::{SnapshotError, SnapshotReader, SnapshotStep};
 
+pub(crate) use calendars::CalendarError;
 pub(crate) use cancel::{CancelError, Cancelled};
 pub(crate) use complete::{CompleteError, Report};
 pub(crate) use dispatch::Started;
@@ -66,6 +69,7 @@ use crate::{
 };
 use arena::Arena;
 use backlog::Backlogs;
+use calendars::Calendars;
 use execution::{Execution, Executions};
 use idempotency::Idempotency;
 use intern::Interner;
@@ -131,6 +135,9 @@ pub struct Partition {
     finished_count: u32,
     idempotency: Idempotency,
     counters: Counters,
+    /// Fingerprint of the zone database that next firings come from; 0: not known.
+    zones_version: u64,
+    calendars: Calendars,
     snapshot: Option<Box<SnapshotWalk>>,
 }
 
@@ -190,6 +197,8 @@ impl Partition {
             finished_count: 0,
             idempotency: Idempotency::default(),
             counters: Counters::default(),
+            zones_version: 0,
+            calendars: Calendars::default(),
             snapshot: None,
         }
     }
@@ -235,6 +244,7 @@ impl Partition {
             + self.dead_letters.memory_bytes()
             + self.finished.capacity() * size_of::<(Timestamp, u32)>()
             + self.idempotency.memory_bytes()
+            + self.calendars.memory_bytes()
     }
 
     /// Applies a section of the log. Events at its front that were applied before are skipped, so that a log that
@@ -284,6 +294,11 @@ impl Partition {
             Event::Redriven(redriven) => self.apply_redriven(redriven),
             Event::Backfilled(backfilled) => self.apply_backfilled(backfilled),
             Event::BacklogCleared(change) => self.apply_backlog_cleared(change),
+            Event::Rescheduled(change) => self.apply_rescheduled(change),
+            Event::ZonesChanged(changed) => self.apply_zones_changed(changed),
+            Event::CalendarSet(set) => self.apply_calendar_set(set),
+            Event::CalendarRemoved(removed) => self.apply_calendar_removed(removed),
+            Event::CalendarsFollowed => self.apply_calendars_followed(),
             Event::CancelRequested(cancellation) => self.apply_cancel_requested(cancellation),
             Event::Cancelled(cancellation) => self.apply_cancelled(cancellation),
             Event::WorkerSeen(seen) => self.workers.set(seen.worker, seen.instance, seen.name),

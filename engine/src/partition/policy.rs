@@ -1,9 +1,9 @@
 //! What many jobs have in common: their rules, and the rhythm they fire in.
 
-use super::several::Several;
+use super::{calendars::Calendars, several::Several};
 use crate::{
     dispatcher::PoolId,
-    schedule::{Cron, CronError, CronOptions, ExclusionError, Exclusions, Schedule, Zones, settle_hashed},
+    schedule::{Cron, CronError, CronOptions, CronRules, ExclusionError, Exclusions, Schedule, Zones, settle_hashed},
 };
 use std::{
     hash::{Hash, Hasher},
@@ -11,7 +11,7 @@ use std::{
 };
 use tickwheel_wire::{
     TenantId, Timestamp,
-    job::{DstGap, DstOverlap, FiringRules, JobSpec, Priority, RetryPolicy, ScheduleSpec},
+    job::{FiringRules, JobSpec, Priority, RetryPolicy, ScheduleSpec},
     name_hash,
     planted::Mistake,
 };
@@ -71,12 +71,15 @@ pub(crate) struct Excluded {
     pub text: Box<str>,
     /// Of the entries that name none.
     pub zone: Box<str>,
+    /// Whether an entry names a calendar.
+    pub names_calendar: bool,
 }
 
 impl Excluded {
     fn of(spec: &JobSpec<'_>) -> Option<Box<Self>> {
         let (text, zone) = (spec.exclusions, spec.exclusion_zone());
-        (!text.is_empty()).then(|| Box::new(Self { text: text.into(), zone: zone.into() }))
+        let names_calendar = Exclusions::calendars_named(text).next().is_some();
+        (!text.is_empty()).then(|| Box::new(Self { text: text.into(), zone: zone.into(), names_calendar }))
     }
 }
 
@@ -87,20 +90,27 @@ pub(crate) struct PolicyEntry {
     /// Resolved by the shard core when first needed.
     pub pool: Option<PoolId>,
     exclusions: Option<Exclusions>,
+    /// After how many changes of the calendars they were compiled.
+    compiled_after: u64,
 }
 
 impl PolicyEntry {
     pub const fn new(policy: Policy) -> Self {
-        Self { policy, pool: None, exclusions: None }
+        Self { policy, pool: None, exclusions: None, compiled_after: 0 }
     }
 
     /// The exclusions of the jobs with this policy, which are none for most.
-    pub fn exclusions(&mut self, zones: &mut Zones) -> Result<&Exclusions, ExclusionError> {
-        if self.exclusions.is_none() {
+    pub fn exclusions(&mut self, calendars: &Calendars, zones: &mut Zones) -> Result<&Exclusions, ExclusionError> {
+        let names_calendar = self.policy.exclusions.as_ref().is_some_and(|excluded| excluded.names_calendar);
+        let is_current = !names_calendar || self.compiled_after == calendars.changes();
+        if self.exclusions.is_none() || !is_current {
+            // A name that was known when the job was submitted may be none any more.
+            let calendar = |name: &str| Some(calendars.get(self.policy.tenant, name).unwrap_or_default());
             self.exclusions = Some(match &self.policy.exclusions {
-                Some(excluded) => Exclusions::new(&excluded.text, &excluded.zone, zones)?,
+                Some(excluded) => Exclusions::new(&excluded.text, &excluded.zone, zones, calendar)?,
                 None => Exclusions::default(),
             });
+            self.compiled_after = calendars.changes();
         }
         Ok(self.exclusions.as_ref().expect("they were just compiled"))
     }
@@ -123,7 +133,7 @@ impl Hash for PolicyEntry {
 /// When jobs fire, without what is each job's own (the time of a one-shot, the anchor of an interval).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Timing {
-    Cron { expression: Box<str>, zone: Box<str>, gap: DstGap, overlap: DstOverlap },
+    Cron { expression: Box<str>, zone: Box<str>, rules: CronRules },
     Every { every_us: u64 },
     Once,
     FixedDelay { delay_us: u64 },
@@ -138,11 +148,10 @@ impl Timing {
         }
         match spec.schedule {
             ScheduleSpec::Cron { expression, zone } => {
-                let (gap, overlap) = (spec.rules.dst_gap, spec.rules.dst_overlap);
                 // What is wrong with it is said when it is compiled.
                 let settled = settle_hashed(expression, name_hash(spec.tenant, spec.name));
                 let expression = settled.as_deref().unwrap_or(expression).into();
-                (Self::Cron { expression, zone: zone.into(), gap, overlap }, None)
+                (Self::Cron { expression, zone: zone.into(), rules: (&spec.rules).into() }, None)
             }
             ScheduleSpec::Interval { every_us, anchor } => {
                 (Self::Every { every_us }, Some(if anchor.is_never() { at } else { anchor }))
@@ -269,8 +278,8 @@ impl Rhythm {
     fn compiled(&mut self, zones: &mut Zones) -> Result<&Schedule, CronError> {
         if self.compiled.is_none() {
             self.compiled = match &self.timing {
-                Timing::Cron { expression, zone, gap, overlap } => {
-                    let options = CronOptions::of(*gap, *overlap);
+                Timing::Cron { expression, zone, rules } => {
+                    let options = CronOptions::of(*rules);
                     Some(Schedule::Cron(Cron::with_options(expression, zones.get(zone)?, options)?))
                 }
                 Timing::Several(several) => Some(several.compile(zones)?),
@@ -307,8 +316,7 @@ mod tests {
     }
 
     fn every_minute() -> Timing {
-        let (gap, overlap) = (DstGap::Vixie, DstOverlap::Vixie);
-        Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into(), gap, overlap }
+        Timing::Cron { expression: "* * * * *".into(), zone: "UTC".into(), rules: CronRules::default() }
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Partition {
     /// To the microsecond while the attempt is remembered, else to the second.
     fn last_finished(&self, slot: u32, record: &JobRecord) -> Timestamp {
         let to_second = Timestamp::from_secs(record.finished_secs.into());
-        let newest = self.recent.iter().rev().find(|attempt| is_of(attempt, slot, record.generation()));
+        let newest = self.newest_ended_of(slot, record.generation());
         newest.map_or(to_second, |attempt| attempt.end.finished_at.max(to_second))
     }
 
@@ -135,6 +135,11 @@ impl Partition {
             error: texts.error,
             output: texts.output,
         }
+    }
+
+    /// The job's newest attempt that ended.
+    pub(super) fn newest_ended_of(&self, slot: u32, generation: u32) -> Option<Attempt<'_>> {
+        self.recent.iter().rev().find(|attempt| is_of(attempt, slot, generation))
     }
 
     fn newest_attempt(&self, execution: &Execution, generation: u32) -> Option<Attempt<'_>> {

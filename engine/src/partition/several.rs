@@ -3,11 +3,11 @@
 //! Unlike those of a single interval or one-shot, the anchors and times of a combination lie in the value that jobs share: they are part of
 //! what one job of many has, and a record has room for one.
 
-use crate::schedule::{Cron, CronError, CronOptions, Schedule, Zones, settle_hashed};
+use crate::schedule::{Cron, CronError, CronOptions, CronRules, Schedule, Zones, settle_hashed};
 use std::borrow::Cow;
 use tickwheel_wire::{
     Timestamp,
-    job::{DstGap, DstOverlap, JobSpec, ScheduleList, ScheduleListBuf, ScheduleSpec},
+    job::{JobSpec, ScheduleList, ScheduleListBuf, ScheduleSpec},
     name_hash,
 };
 
@@ -18,8 +18,7 @@ pub(crate) struct Several {
     written: ScheduleListBuf,
     /// The same where the job's name has settled an `H`; `None`: there is none.
     settled: Option<ScheduleListBuf>,
-    gap: DstGap,
-    overlap: DstOverlap,
+    rules: CronRules,
 }
 
 impl Several {
@@ -33,7 +32,7 @@ impl Several {
         });
         let written: ScheduleListBuf = anchored.collect();
         let settled = settled(written.as_list(), name_hash(spec.tenant, spec.name));
-        Self { written, settled, gap: spec.rules.dst_gap, overlap: spec.rules.dst_overlap }
+        Self { written, settled, rules: (&spec.rules).into() }
     }
 
     /// Whether the job's name has a part in it.
@@ -47,7 +46,7 @@ impl Several {
     }
 
     pub fn compile(&self, zones: &mut Zones) -> Result<Schedule, CronError> {
-        let options = CronOptions::of(self.gap, self.overlap);
+        let options = CronOptions::of(self.rules);
         let schedules = self.settled.as_ref().unwrap_or(&self.written).as_list().iter();
         let compiled = schedules.map(|schedule| match schedule {
             ScheduleSpec::Cron { expression, zone } => {

@@ -63,6 +63,8 @@ pub(crate) enum SubmitError {
     Cron(#[from] CronError),
     #[error(transparent)]
     Exclusions(#[from] ExclusionError),
+    #[error("the tenant has no calendar `{0}`")]
+    UnknownCalendar(Box<str>),
 }
 
 impl Partition {
@@ -128,6 +130,10 @@ impl Partition {
         turn: &mut Turn<'_>,
     ) -> Result<Timestamp, SubmitError> {
         let spec = request.spec;
+        let mut named = Exclusions::calendars_named(spec.exclusions);
+        if let Some(name) = named.find(|name| self.calendars.get(request.tenant, name).is_none()) {
+            return Err(SubmitError::UnknownCalendar(name.into()));
+        }
         let (timing, own) = Timing::of(spec, turn.now.wall);
         let job = match existing {
             Some(slot) => self.job_id(slot),
@@ -141,7 +147,9 @@ impl Partition {
             .then(|| self.policies.acquire(PolicyEntry::new(Policy::of(request.tenant, spec))));
         let none = Exclusions::default();
         let exclusions = match policy {
-            Some(place) => self.policies.value_mut(place).exclusions(turn.zones).map_err(SubmitError::from),
+            Some(place) => {
+                self.policies.value_mut(place).exclusions(&self.calendars, turn.zones).map_err(SubmitError::from)
+            }
             None => Ok(&none),
         };
         let rhythm = self.rhythms.value_mut(schedule);

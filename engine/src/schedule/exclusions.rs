@@ -10,11 +10,13 @@
 //! | `SAT,SUN`, `FRI#1`, `weekends`, `weekdays` | days of the week, as a cron expression names them; `weekdays` is Monday to Friday |
 //! | `2026-12-24T14:00..2026-12-24T18:30:00` | from one time to another, the second one not included |
 //! | `cron * 12-13 * * *` | the times that an expression matches; one without a seconds field means whole minutes |
+//! | `calendar holidays` | what a calendar of this name says, see below |
 //! | `zone Europe/Berlin` | nothing: it is the zone of the entries that follow |
 //!
 //! A day or a time is one on the clock of the entry's zone, so a time that the clock shows twice is excluded twice. Days are from 1970 to 9999.
 //!
-//! At most [`PATTERNS_MAX`] entries are days of the week or expressions.
+//! At most [`PATTERNS_MAX`] entries are days of the week or expressions, and at most [`NAMED_MAX`] name calendars. A calendar is such a text itself, with as
+//! many patterns of its own, but names none; entries before its first zone are on the clock of the zone at the place where it is named.
 //!
 //! Invariants: a compiled text does not keep it; a search passes over an excluded day, or a longer stretch, in one step, and gives up after
 //! [`STRETCHES_MAX`] of them in a row. Deliberately absent: where entries come from (a jobs file, a calendar's file).
@@ -34,6 +36,8 @@ use tickwheel_wire::Timestamp;
 const STRETCHES_MAX: u32 = 10_000;
 /// Most entries that are expressions or days of the week: each is looked at in each step of a search.
 const PATTERNS_MAX: usize = 64;
+/// Most calendars that one text names.
+const NAMED_MAX: usize = 16;
 /// The least time.
 const MICROSECOND: Duration = Duration::from_micros(1);
 const WEEKDAY_NAMES: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
@@ -68,6 +72,15 @@ pub enum ExclusionProblem {
     /// There are too many of a kind.
     #[error("it is one more than the {PATTERNS_MAX} entries that may be expressions or days of the week")]
     TooMany,
+    /// There are too many names of calendars.
+    #[error("it is one more than the {NAMED_MAX} calendars that may be named")]
+    TooManyNamed,
+    /// Only a server knows calendars, and it knows none of this name.
+    #[error("there is no such calendar; those of a server are known to it alone")]
+    UnknownCalendar,
+    /// A calendar names another.
+    #[error("a calendar names no other")]
+    Nested,
     /// The end comes before the beginning.
     #[error("it ends before it begins")]
     Reversed,
@@ -94,29 +107,74 @@ struct Calendar {
 }
 
 impl Exclusions {
-    /// Compiles `text`; `zone_name` is the zone of the entries before the first that names one.
+    /// Compiles `text`; `zone_name` is the zone of the entries before the first that names one, `calendar` gives the text of the calendar with a name.
     ///
     /// # Errors
     /// Names the first entry that is wrong, its line and what is allowed.
-    pub fn new(text: &str, zone_name: &str, zones: &mut Zones) -> Result<Self, ExclusionError> {
+    pub fn new<'a>(
+        text: &str,
+        zone_name: &str,
+        zones: &mut Zones,
+        calendar: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Self, ExclusionError> {
         let mut exclusions = Self::default();
-        let mut zone_name = zone_name;
+        let mut named_count = 0;
+        exclusions.read(text, zone_name, zones, &mut |name| {
+            named_count += 1;
+            if named_count > NAMED_MAX {
+                return Err(ExclusionProblem::TooManyNamed);
+            }
+            calendar(name).ok_or(ExclusionProblem::UnknownCalendar)
+        })?;
+        exclusions.calendars.iter_mut().for_each(Calendar::join);
+        Ok(exclusions)
+    }
+
+    /// Compiles the text of a calendar, which names no other.
+    ///
+    /// # Errors
+    /// As [`Exclusions::new`] has them.
+    pub fn of_calendar(text: &str, zone_name: &str, zones: &mut Zones) -> Result<Self, ExclusionError> {
+        let mut exclusions = Self::default();
+        exclusions.read(text, zone_name, zones, &mut |_| Err(ExclusionProblem::Nested))?;
+        exclusions.calendars.iter_mut().for_each(Calendar::join);
+        Ok(exclusions)
+    }
+
+    /// The names of the calendars that `text` names.
+    pub fn calendars_named(text: &str) -> impl Iterator<Item = &str> {
+        text.lines().filter_map(calendar_named)
+    }
+
+    fn read<'a>(
+        &mut self,
+        text: &str,
+        zone_name: &str,
+        zones: &mut Zones,
+        calendar: &mut dyn FnMut(&str) -> Result<&'a str, ExclusionProblem>,
+    ) -> Result<(), ExclusionError> {
+        let (mut zone_name, mut pattern_count) = (zone_name, 0);
         for (line, entry) in (1..).zip(text.lines()) {
             let entry = entry.trim();
             let failed = |problem| ExclusionError { line, entry: quote(entry), problem };
             if let Some(name) = entry.strip_prefix("zone ") {
                 zone_name = name.trim_start();
                 zones.get(zone_name).map_err(|error| failed(error.into()))?;
+            } else if let Some(name) = calendar_named(entry) {
+                let text = calendar(name).map_err(failed)?;
+                self.read(text, zone_name, zones, &mut |_| Err(ExclusionProblem::Nested))?;
             } else if !entry.is_empty() {
                 let zone = zones.get(zone_name).map_err(|error| failed(error.into()))?;
-                exclusions.calendar(zone).add(entry).map_err(failed)?;
-                if exclusions.calendars.iter().map(|calendar| calendar.patterns.len()).sum::<usize>() > PATTERNS_MAX {
+                let calendar = self.calendar(zone);
+                let before = calendar.patterns.len();
+                calendar.add(entry).map_err(failed)?;
+                pattern_count += calendar.patterns.len() - before;
+                if pattern_count > PATTERNS_MAX {
                     return Err(failed(ExclusionProblem::TooMany));
                 }
             }
         }
-        exclusions.calendars.iter_mut().for_each(Calendar::join);
-        Ok(exclusions)
+        Ok(())
     }
 
     /// The first fire of `schedule` after `after` that is not excluded, where `schedule` gives its first after a time. `None`: there is none, or
@@ -204,6 +262,11 @@ impl Calendar {
         let Date { month, day, .. } = date_of(day_number);
         (self.annual[month as usize - 1] >> day & 1 == 1).then(|| (day_number + 1) * SECONDS_PER_DAY)
     }
+}
+
+/// The name of the calendar that an entry names.
+fn calendar_named(entry: &str) -> Option<&str> {
+    entry.trim().strip_prefix("calendar ").map(str::trim_start)
 }
 
 fn days_of_week(entry: &str) -> Result<Matching, ExclusionProblem> {

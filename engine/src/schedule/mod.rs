@@ -3,8 +3,8 @@
 //! A [`Schedule`] is compiled once from what the user wrote and then answers "which is the first fire strictly after
 //! this time?" without any state. [`retry_delay`] answers the same for retries.
 //!
-//! Invariants: every function here is pure, its result depends on its arguments and on the zone database in the
-//! binary; [`Schedule::next_after`] is strictly later than its argument and never [`Timestamp::MAX`]; equal schedules
+//! Invariants: every function here is pure, its result depends on its arguments and on the zone database, which is one of
+//! them or the one in the binary; [`Schedule::next_after`] is strictly later than its argument and never [`Timestamp::MAX`]; equal schedules
 //! have equal fires, so that they may be interned and computed once.
 //!
 //! Deliberately absent: the current time, the system's zone files, policies on missed fires (a partition decides
@@ -21,12 +21,12 @@ mod zone;
 
 pub use backoff::{Backoff, retry_delay};
 pub use cron::{
-    ClockChange, ClockChangeEffect, Cron, CronError, CronField, CronOptions, Explanation, FieldProblem, Fires,
-    GapPolicy, LocalTime, OverlapPolicy, ZonedTime, settle_hashed,
+    ClockChange, ClockChangeEffect, Cron, CronError, CronField, CronOptions, CronRules, Explanation, FieldProblem,
+    Fires, GapPolicy, LocalTime, OverlapPolicy, ZonedTime, settle_hashed,
 };
 pub use exclusions::{ExclusionError, ExclusionProblem, Exclusions};
 pub use interval::{Interval, IntervalError};
-pub use zone::{Zone, Zones};
+pub use zone::{Zone, ZoneDatabase, ZoneFileError, Zones};
 
 use std::sync::Arc;
 use tickwheel_wire::Timestamp;

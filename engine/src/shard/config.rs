@@ -1,7 +1,7 @@
 //! Bounds and defaults of a shard core.
 
 use super::Directory;
-use crate::partition::Partition;
+use crate::{partition::Partition, schedule::ZoneDatabase};
 use std::{sync::Arc, time::Duration};
 use tickwheel_wire::{PartitionCount, ShardId, limits};
 
@@ -16,6 +16,8 @@ pub struct ShardConfig {
     pub partition_count: PartitionCount,
     /// The node's tenants and pools.
     pub directory: Arc<Directory>,
+    /// The zones, which all shards of a node share. Default: the bundled ones.
+    pub zones: ZoneDatabase,
     /// How long executions wait for their worker to come back, in milliseconds. Default 5,000.
     pub reattach_ms: u32,
     /// How long a running attempt has to stop after its cancellation was asked for, in milliseconds. Default 30,000.
@@ -43,6 +45,7 @@ impl ShardConfig {
             shard_count,
             partition_count,
             directory,
+            zones: ZoneDatabase::bundled(),
             reattach_ms: 5_000,
             cancel_grace_ms: 30_000,
             idempotency_window_ms: 86_400_000,

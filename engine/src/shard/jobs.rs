@@ -14,7 +14,7 @@ use tickwheel_wire::{
         Frame, FrameType,
         request::{
             BackfillJob, BackfillTaken, CancelExecution, Done, ExpectedJob, JobCommand, JobVerb, RedriveExecution,
-            SubmitJob, Submitted,
+            RemoveCalendar, SetCalendar, SubmitJob, Submitted,
         },
         session::RefusalCode,
         work::CancelReason,
@@ -83,6 +83,16 @@ impl Shard {
                 let answer = self.backfill(origin, &request, effects);
                 self.answer(origin, request.request_id, answer, effects);
             }
+            FrameType::SetCalendar => {
+                let request = SetCalendar::decode_body(body)?;
+                let answer = self.set_calendar(origin, &request, effects);
+                self.answer(origin, request.request_id, answer, effects);
+            }
+            FrameType::RemoveCalendar => {
+                let request = RemoveCalendar::decode_body(body)?;
+                let answer = self.remove_calendar(origin, &request, effects);
+                self.answer(origin, request.request_id, answer, effects);
+            }
             _ => return self.handle_query(origin, frame_type, body, effects),
         }
         Ok(())
@@ -136,6 +146,7 @@ impl Shard {
             submitted.map_err(|error| denied_submission(&error))?;
         // The answer to a repeated submission may be about a job that is gone.
         if let Some(slot) = self.owned(id).partition.slot_of(job) {
+            self.note_zones(id, slot, effects);
             self.arrange(id, slot, effects);
         }
         // One that has had all the executions that it may have finishes with its new definition.
@@ -291,7 +302,7 @@ impl Shard {
         self.expire_excess(id, effects);
     }
 
-    fn check_gate(&self) -> Result<(), Denial> {
+    pub(super) fn check_gate(&self) -> Result<(), Denial> {
         match self.gate {
             Gate::Open => Ok(()),
             Gate::OutOfSpace => {
@@ -413,7 +424,9 @@ fn denied_submission(error: &SubmitError) -> Denial {
         }
         SubmitError::JobsFull => Denial { field: "jobs", ..Denial::new(RefusalCode::Overloaded, message) },
         SubmitError::NeverFires => Denial { field: "schedule", ..Denial::new(RefusalCode::NeverFires, message) },
-        SubmitError::Exclusions(_) => Denial { field: "exclusions", ..Denial::new(RefusalCode::InvalidField, message) },
+        SubmitError::Exclusions(_) | SubmitError::UnknownCalendar(_) => {
+            Denial { field: "exclusions", ..Denial::new(RefusalCode::InvalidField, message) }
+        }
         SubmitError::Cron(_) => Denial { field: "cron", ..Denial::new(RefusalCode::InvalidField, message) },
     }
 }

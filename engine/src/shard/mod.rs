@@ -16,6 +16,7 @@
 //! log, and forwarding (the caller brings each frame to the shard that owns its partition).
 
 mod arrange;
+mod calendars;
 mod config;
 mod directory;
 mod dispatching;
@@ -24,6 +25,7 @@ mod input;
 mod jobs;
 mod queries;
 mod reaper;
+mod rescheduler;
 mod watch;
 mod workers;
 mod working;
@@ -35,6 +37,7 @@ pub use config::{PartitionLimits, ShardConfig};
 pub use directory::{Directory, DirectoryError, Identity, Pool, Role, Tenant};
 pub use effects::{Batch, Effects, EventBuffer, Output, Section};
 pub use input::{Input, PeerMessage, WorkerProfile};
+pub use rescheduler::Rescheduled;
 
 use crate::{
     dispatcher::{Dispatcher, Limits, WorkerHandle},
@@ -44,6 +47,7 @@ use crate::{
     wheel::{Armed, Wheel},
 };
 use reaper::Reaper;
+use rescheduler::Rescheduler;
 use std::{collections::VecDeque, time::Duration};
 use tickwheel_wire::{
     DecodeError, JobId, Now, PartitionId, SessionRef, ShardId, Timestamp, Token,
@@ -99,6 +103,7 @@ pub struct Shard {
     zones: Zones,
     workers: WorkerBook,
     reaper: Reaper,
+    rescheduler: Rescheduler,
     /// Slots of attempts that ended here while their worker still runs them, until it says so.
     abandoned: Map<(JobId, Token), AbandonedPlace>,
     outbox: VecDeque<(ShardId, PeerMessage)>,
@@ -136,9 +141,10 @@ impl Shard {
             partitions: (0..config.partition_count.count()).map(|_| None).collect(),
             wheel: Wheel::new(now.wall),
             dispatcher,
-            zones: Zones::new(),
+            zones: Zones::of(config.zones.clone()),
             workers: WorkerBook::default(),
             reaper: Reaper::default(),
+            rescheduler: Rescheduler::default(),
             abandoned: Map::default(),
             outbox: VecDeque::new(),
             due: Vec::with_capacity(DUE_PER_CALL),
@@ -170,6 +176,7 @@ impl Shard {
             self.arm_adopted(id, slot, now);
         }
         self.arm_expiry(id);
+        self.await_rescheduling(id);
         self.unfinished = true;
     }
 
@@ -179,6 +186,7 @@ impl Shard {
     /// If the shard does not have the partition.
     pub fn release(&mut self, id: PartitionId) -> Partition {
         let mut owned = self.partitions[usize::from(id.0)].take().expect("only an adopted partition can be released");
+        self.rescheduler.remove(id);
         for slot in 0..owned.partition.slot_count() {
             let record = owned.partition.volatile(slot);
             if std::mem::replace(&mut record.armed, Armed::NONE) != Armed::NONE {
@@ -235,6 +243,7 @@ impl Shard {
         if self.gate == Gate::Open {
             self.take_due(effects);
             self.reap(effects);
+            self.reschedule(effects);
             self.dispatch_ready(effects);
             self.purge_wheel();
         }

@@ -14,8 +14,8 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameType,
         request::{
-            ExecutionById, ExecutionSelection, ExecutionView, JobByName, JobSelection, ListDeadLetters, ListExecutions,
-            ListJobs, PageEnd, Unwatch, Watch,
+            ExecutionById, ExecutionSelection, ExecutionView, JobByName, JobSelection, ListCalendars, ListDeadLetters,
+            ListExecutions, ListJobs, PageEnd, Unwatch, Watch,
         },
         session::RefusalCode,
     },
@@ -32,7 +32,7 @@ const LABEL_BYTES_PER_LOOK: u64 = 64;
 /// Policies whose labels a page remembers to have compared.
 const POLICIES_REMEMBERED: usize = 64;
 /// Bytes after which a page ends.
-const PAGE_BYTES: usize = 512 << 10;
+pub(super) const PAGE_BYTES: usize = 512 << 10;
 /// In the cursor of a list of executions: the part that was reached is that of attempts which ended.
 const CURSOR_ENDED: u64 = 1 << 63;
 
@@ -90,6 +90,10 @@ impl Shard {
             FrameType::ListDeadLetters => {
                 let request = ListDeadLetters::decode_body(body)?;
                 (request.request_id, self.list_dead_letters(origin, &request, effects))
+            }
+            FrameType::ListCalendars => {
+                let request = ListCalendars::decode_body(body)?;
+                (request.request_id, self.list_calendars(origin, &request, effects))
             }
             FrameType::ExecutionById => {
                 let request = ExecutionById::decode_body(body)?;

@@ -470,6 +470,9 @@ pub(super) struct CronArguments {
     /// else first]
     #[arg(long, value_name = "POLICY", value_enum)]
     pub overlap: Option<OverlapArgument>,
+    /// Which days are meant if both day of month and day of week are restricted
+    #[arg(long, value_name = "RULE", value_enum, default_value_t = DayRuleArgument::Or)]
+    pub day_rule: DayRuleArgument,
     /// Job whose name chooses the values of `H`: TENANT/NAME, or NAME in the tenant `default`
     #[arg(long, value_name = "JOB")]
     pub job: Option<String>,
@@ -497,6 +500,14 @@ pub(super) enum OverlapArgument {
     Second,
     /// Each time
     Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DayRuleArgument {
+    /// Those that match one of the two
+    Or,
+    /// Those that match both
+    And,
 }
 
 #[derive(Debug, Subcommand)]

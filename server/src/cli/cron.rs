@@ -1,7 +1,7 @@
 //! `tickwheel cron`: what cron expressions mean, without any server.
 
 use super::{
-    args::{CronArguments, CronCommand, GapArgument, OutputFormat, OverlapArgument},
+    args::{CronArguments, CronCommand, DayRuleArgument, GapArgument, OutputFormat, OverlapArgument},
     error::CliError,
     output, times,
     views::{ClockChangeRow, ExplanationAnswer, FireRow},
@@ -13,7 +13,7 @@ use tickwheel_engine::schedule::{
     Cron, CronError, CronOptions, ExclusionError, Exclusions, Explanation, FieldProblem, GapPolicy, OverlapPolicy,
     Zones, settle_hashed,
 };
-use tickwheel_wire::name_hash;
+use tickwheel_wire::{job::DayRule, name_hash};
 
 pub(super) fn run(command: &CronCommand) -> Result<(), CliError> {
     match command {
@@ -41,13 +41,13 @@ fn explain(arguments: &CronArguments) -> Result<(), CliError> {
 }
 
 fn table(answer: ExplanationAnswer) -> Result<(), CliError> {
-    let ExplanationAnswer { expression, settled, zone, gap, overlap, text, next, clock_changes } = answer;
+    let ExplanationAnswer { expression, settled, zone, gap, overlap, day_rule, text, next, clock_changes } = answer;
     let mut properties = vec![("expression", expression.clone())];
     if settled != expression {
         properties.push(("settled", settled));
     }
     properties.extend([("meaning", text), ("zone", zone.clone())]);
-    properties.extend([("gap", gap.to_owned()), ("overlap", overlap.to_owned())]);
+    properties.extend([("gap", gap.to_owned()), ("overlap", overlap.to_owned()), ("day rule", day_rule.to_owned())]);
     output::properties(&properties)?;
     output::write("\n")?;
     output::table(["NEXT FIRES"], next.into_iter().map(|fire| [fire.at]))?;
@@ -77,6 +77,7 @@ fn explanation(arguments: &CronArguments, from: Timestamp) -> Result<Explanation
             OverlapPolicy::Second => "second",
             OverlapPolicy::Both => "both",
         },
+        day_rule: day_rule(arguments).name(),
         text,
         next: rows(&cron, &exclusions(arguments)?, from, arguments.count),
         clock_changes: clock_changes.iter().map(ClockChangeRow::from).collect(),
@@ -100,15 +101,23 @@ fn compile(arguments: &CronArguments) -> Result<Cron, CliError> {
             OverlapArgument::Second => OverlapPolicy::Second,
             OverlapArgument::Both => OverlapPolicy::Both,
         }),
+        day_rule: day_rule(arguments),
     };
     let zone = Zones::new().get(&arguments.tz).map_err(usage)?;
     Cron::with_options(&arguments.expression, zone, options).map_err(usage)
 }
 
+const fn day_rule(arguments: &CronArguments) -> DayRule {
+    match arguments.day_rule {
+        DayRuleArgument::Or => DayRule::Or,
+        DayRuleArgument::And => DayRule::And,
+    }
+}
+
 /// The times at which it does not fire.
 fn exclusions(arguments: &CronArguments) -> Result<Exclusions, CliError> {
     let usage = |error: ExclusionError| CliError::Usage(format!("--exclude {:?}: {}", error.entry, error.problem));
-    Exclusions::new(&arguments.exclude.join("\n"), &arguments.tz, &mut Zones::new()).map_err(usage)
+    Exclusions::new(&arguments.exclude.join("\n"), &arguments.tz, &mut Zones::new(), |_| None).map_err(usage)
 }
 
 /// The hash of `TENANT/NAME`, or of `NAME` in the default tenant. A name that holds a slash needs its tenant in front.
@@ -154,6 +163,7 @@ mod tests {
             count: 5,
             gap: None,
             overlap: None,
+            day_rule: DayRuleArgument::Or,
             job: None,
             exclude: Vec::new(),
             output: OutputArguments { output: OutputFormat::Json },
@@ -203,6 +213,18 @@ mod tests {
     }
 
     #[test]
+    fn a_day_matches_one_of_the_fields_or_both() {
+        let friday = arguments("0 9 13 * FRI", "UTC");
+        assert_eq!(ats(&friday, "2026-11-01T00:00:00Z", 1), ["2026-11-06T09:00:00+00:00"]);
+        let both = CronArguments { day_rule: DayRuleArgument::And, ..friday };
+        assert_eq!(ats(&both, "2026-11-01T00:00:00Z", 1), ["2026-11-13T09:00:00+00:00"]);
+        let answer = explanation(&both, times::parse("2026-11-01T00:00:00Z").expect("a time")).expect("valid");
+        assert_eq!((answer.day_rule, &*answer.text), ("and", "at 09:00, on day 13 of the month, and only on Friday"));
+        let never = CronArguments { day_rule: DayRuleArgument::And, ..arguments("0 0 30 2 1", "UTC") };
+        assert_eq!(compile(&never).expect_err("no such day").exit_status(), 2);
+    }
+
+    #[test]
     fn excluded_fires_are_left_out() {
         let daily = arguments("0 9 * * *", "Europe/Berlin");
         let exclude = ["weekends", "2026-12-24..2026-12-28"].map(str::to_owned).to_vec();
@@ -244,6 +266,7 @@ mod tests {
             "zone": "Europe/Berlin",
             "gap": "fire-after",
             "overlap": "first",
+            "day_rule": "or",
             "text": "at 02:30, every day",
             "next": [{ "at": "2027-03-01T02:30:00+01:00" }],
             "clock_changes": [

@@ -118,7 +118,7 @@ fn fires_of(schedule: &Schedule, rules: &FiringRules, zones: &mut Zones) -> Vec<
     let fire = |at| times::rfc3339(at).map(|text| (at, text));
     match schedule {
         Schedule::Cron { expression, zone } => {
-            let options = CronOptions::of(rules.dst_gap, rules.dst_overlap);
+            let options = CronOptions::of(rules.into());
             let cron = zones.get(zone).and_then(|zone| Cron::with_options(expression, zone, options));
             cron.map_or_else(
                 |_| Vec::new(),

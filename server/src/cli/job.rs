@@ -150,6 +150,7 @@ fn special(definition: &JobDefinition) -> Vec<(&'static str, String)> {
         ("jitter", millis(rules.jitter_ms), rules.jitter_ms > 0),
         ("dst gap", rules.dst_gap.to_string(), rules.dst_gap != plain.dst_gap),
         ("dst overlap", rules.dst_overlap.to_string(), rules.dst_overlap != plain.dst_overlap),
+        ("day rule", rules.day_rule.to_string(), rules.day_rule != plain.day_rule),
         ("non-retryable", definition.non_retryable.clone(), !definition.non_retryable.is_empty()),
         ("labels", definition.labels.replace(',', ", "), !definition.labels.is_empty()),
     ];

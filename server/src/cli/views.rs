@@ -79,6 +79,7 @@ struct RulesRow {
     jitter_ms: u32,
     dst_gap: &'static str,
     dst_overlap: &'static str,
+    day_rule: &'static str,
 }
 
 impl From<FiringRules> for RulesRow {
@@ -98,6 +99,7 @@ impl From<FiringRules> for RulesRow {
             jitter_ms: rules.jitter_ms,
             dst_gap: rules.dst_gap.name(),
             dst_overlap: rules.dst_overlap.name(),
+            day_rule: rules.day_rule.name(),
         }
     }
 }
@@ -289,6 +291,8 @@ pub(super) struct ExplanationAnswer {
     pub gap: &'static str,
     /// `first`, `second` or `both`.
     pub overlap: &'static str,
+    /// `or` or `and`.
+    pub day_rule: &'static str,
     /// What the expression says, in words.
     pub text: String,
     pub next: Vec<FireRow>,

@@ -42,6 +42,8 @@ pub struct NodeSection {
     pub drain_ms: u64,
     /// How long a shard polls before it sleeps.
     pub spin_us: u64,
+    /// Directory of compiled zone files; absent: the zones that the program brings along.
+    pub zone_files: Option<PathBuf>,
 }
 
 /// `[limits]`
@@ -149,6 +151,7 @@ impl Default for NodeSection {
             partitions: 256,
             drain_ms: 30_000,
             spin_us: 50,
+            zone_files: None,
         }
     }
 }

@@ -40,6 +40,7 @@ pub struct Configuration {
     segment_bytes: u64,
     commits_in_flight_max: usize,
     snapshot_log_bytes: u64,
+    zone_files: Option<PathBuf>,
 }
 
 /// A tenant as configured.
@@ -114,6 +115,7 @@ impl Configuration {
             segment_bytes: log.segment_bytes,
             commits_in_flight_max: log.commits_in_flight,
             snapshot_log_bytes: log.snapshot_bytes,
+            zone_files: node.zone_files,
         };
         let ports_end = u32::from(configuration.listen.port()) + u32::from(shards);
         if configuration.listen.port() != 0 && ports_end > 65_536 {
@@ -198,6 +200,11 @@ impl Configuration {
     /// Most commits in flight per shard.
     pub const fn commits_in_flight_max(&self) -> usize {
         self.commits_in_flight_max
+    }
+
+    /// Directory of compiled zone files; `None`: the zones that the program brings along.
+    pub fn zone_files(&self) -> Option<&std::path::Path> {
+        self.zone_files.as_deref()
     }
 
     /// Log bytes of a shard after which its partitions are snapshotted in turn.

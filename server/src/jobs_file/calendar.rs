@@ -48,7 +48,7 @@ impl Calendars {
         let section: CalendarSection =
             Value::Table(table).try_into().map_err(|error| JobProblem::Keys(one_line(&error)))?;
         let CalendarSection { name, zone, dates, weekdays, cron, ics } = section;
-        if name.is_empty() || Exclusions::new(&name, "UTC", zones).is_ok() {
+        if name.is_empty() || Exclusions::new(&name, "UTC", zones, |_| None).is_ok() {
             return Err(value("name", &format!("{name:?} is empty, or an entry itself")));
         }
         let zone_name = zone.as_deref().unwrap_or("UTC");
@@ -63,7 +63,7 @@ impl Calendars {
             if !is_meant {
                 return Err(value(key, &format!("{text:?} is none of {key}")));
             }
-            Exclusions::new(&text, zone_name, zones).map_err(|error| wrong(key, &error))?;
+            Exclusions::new(&text, zone_name, zones, |_| None).map_err(|error| wrong(key, &error))?;
             entries.push(Entry { zone: zone.clone(), text });
         }
         if let Some(path) = ics {
@@ -83,7 +83,7 @@ impl Calendars {
         let (mut lines, mut stated, mut current) = (Vec::new(), zone, zone);
         for item in exclude {
             let Some(entries) = self.0.get(item) else {
-                Exclusions::new(item, zone, zones).map_err(|error| self.unknown(item, &error))?;
+                Exclusions::new(item, zone, zones, |_| None).map_err(|error| self.unknown(item, &error))?;
                 if let Some(name) = item.strip_prefix("zone ") {
                     (stated, current) = (name.trim(), name.trim());
                 } else if stated != current {

@@ -10,6 +10,7 @@
 //! | `payload_base64` | instead of `payload`: bytes for the handler, in base64 | |
 //! | `cron`, `zone` | a cron expression and its IANA zone | zone `UTC` |
 //! | `dst_gap`, `dst_overlap` | with `cron`: what becomes of local times that a change of the clock leaves out (`skip`, `fire-after`) or shows twice (`first`, `second`, `both`) | `vixie` |
+//! | `day_rule` | with `cron`: a day matches one of two restricted day fields (`or`) or both (`and`) | `or` |
 //! | `every`, `anchor` | a fixed interval, and a time that it is counted from | the first apply |
 //! | `delay` | a time after the end of each execution | |
 //! | `at` | one time, RFC 3339 with an offset | |

@@ -6,7 +6,7 @@ use super::{
     section::{JobSection, Time},
 };
 use std::time::Duration;
-use tickwheel_client::{DstGap, DstOverlap, FiringRules, Misfire, Overlap, Timestamp};
+use tickwheel_client::{DayRule, DstGap, DstOverlap, FiringRules, Misfire, Overlap, Timestamp};
 
 /// The values of `delivery`: how often an execution may be begun.
 const DELIVERIES: [&str; 2] = ["at-least-once", "at-most-once"];
@@ -34,6 +34,7 @@ pub(super) fn rules(section: &mut JobSection) -> Result<FiringRules, JobProblem>
             DstOverlap::from_name,
             DstOverlap::ALL,
         )?,
+        day_rule: name_of("day_rule", section.day_rule.as_deref(), plain.day_rule, DayRule::from_name, DayRule::ALL)?,
     })
 }
 

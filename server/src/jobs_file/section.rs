@@ -28,6 +28,7 @@ pub(super) struct JobSection {
     pub zone: Option<String>,
     pub dst_gap: Option<String>,
     pub dst_overlap: Option<String>,
+    pub day_rule: Option<String>,
     pub every: Option<String>,
     pub anchor: Option<Time>,
     pub delay: Option<String>,

@@ -2,7 +2,9 @@
 
 use super::*;
 use std::time::Duration;
-use tickwheel_client::{DstGap, DstOverlap, FiringRules, Misfire, Overlap, Priority, RetryPolicy, Schedule, Timestamp};
+use tickwheel_client::{
+    DayRule, DstGap, DstOverlap, FiringRules, Misfire, Overlap, Priority, RetryPolicy, Schedule, Timestamp,
+};
 
 /// The jobs of a file, or its errors as they are shown.
 fn check(text: &str) -> Result<Vec<FileJob>, Vec<String>> {
@@ -49,6 +51,7 @@ fn every_key_has_its_meaning() {
         jitter = "30s"
         dst_gap = "skip"
         dst_overlap = "both"
+        day_rule = "and"
         delivery = "at-least-once"
         paused = true
     "#);
@@ -83,6 +86,7 @@ fn every_key_has_its_meaning() {
         jitter_ms: 30_000,
         dst_gap: DstGap::Skip,
         dst_overlap: DstOverlap::Both,
+        day_rule: DayRule::And,
     };
     assert_eq!((definition.rules, &*definition.non_retryable), (rules, "Refused,Gone"));
 }
@@ -399,6 +403,8 @@ fn what_means_nothing_is_refused_with_its_key() {
         ("every = \"1s\"\noverlap_max = 3", "`overlap_max` is of use only with `overlap = buffer-all or allow`"),
         ("every = \"1s\"\njitter = \"25h\"", "`jitter_ms` is 90000000; allowed are 0 to 86400000"),
         ("every = \"1s\"\ndst_gap = \"skip\"", "`dst_gap` is of use only with `cron`"),
+        ("every = \"1s\"\nday_rule = \"and\"", "`day_rule` is of use only with `cron`"),
+        ("cron = \"@daily\"\nday_rule = \"xor\"", "`day_rule`: \"xor\" is unknown; allowed are or, and"),
         (
             "cron = \"@daily\"\ndst_overlap = \"never\"",
             "`dst_overlap`: \"never\" is unknown; allowed are vixie, first, second, both",

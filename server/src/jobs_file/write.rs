@@ -172,7 +172,7 @@ impl Keys {
         let plain = FiringRules::PLAIN;
         let FiringRules { misfire, misfire_max, misfire_grace_ms, overlap, overlap_max, .. } = *rules;
         let FiringRules { schedule_to_start_ms, pause_after_failures, starts_at, ends_at, .. } = *rules;
-        let FiringRules { executions_max, jitter_ms, dst_gap, dst_overlap, .. } = *rules;
+        let FiringRules { executions_max, jitter_ms, dst_gap, dst_overlap, day_rule, .. } = *rules;
         self.add_if(misfire != plain.misfire, "misfire", misfire.name());
         self.add_if(misfire_max != plain.misfire_max, "misfire_max", misfire_max);
         self.add_if(misfire_grace_ms != plain.misfire_grace_ms, "misfire_grace", limit(misfire_grace_ms));
@@ -192,6 +192,7 @@ impl Keys {
         self.add_if(jitter_ms != plain.jitter_ms, "jitter", millis(jitter_ms));
         self.add_if(dst_gap != plain.dst_gap, "dst_gap", dst_gap.name());
         self.add_if(dst_overlap != plain.dst_overlap, "dst_overlap", dst_overlap.name());
+        self.add_if(day_rule != plain.day_rule, "day_rule", day_rule.name());
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tickwheel_engine::shard::{Effects, Gate, Shard as Core};
+use tickwheel_engine::shard::{Effects, Gate, Rescheduled, Shard as Core};
 use tickwheel_net::{Close, CloseCode, Endpoint, Event, Lane, SendError, Transmit};
 use tickwheel_storage::{Admission, AppendError, CommitLog, CommitSequence, Device, Log, Section, SpaceState};
 use tickwheel_wire::{
@@ -147,6 +147,14 @@ impl<L: ShardLog, D: Device, S: DatagramSocket> ShardLoop<L, D, S> {
             worked |= self.read_frames(now);
             worked |= self.read_peers(reading);
             self.router.core.fire(now, &mut self.router.effects);
+            for Rescheduled { partition, job_count } in self.router.core.take_rescheduled() {
+                let partition = partition.0;
+                tracing::info!(
+                    partition,
+                    job_count,
+                    "next firings were computed with the zones at hand; so many have moved"
+                );
+            }
         }
         self.router.take_core_messages();
         Ok(worked)

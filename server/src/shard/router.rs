@@ -323,6 +323,7 @@ impl Router {
             push(name, total);
         }
         push("jobs", self.core.partitions().map(|partition| u64::from(partition.job_count())).sum());
+        push("rescheduled", self.core.rescheduled_count());
         push("executions_in_flight", self.in_flight_count() as u64);
         push("memory_bytes", self.core.memory_bytes() as u64);
         out

@@ -69,6 +69,8 @@ pub struct Partition {
     names: BTreeMap<(String, String), u32>,
     generations: BTreeMap<u32, u32>,
     workers: BTreeMap<u16, InstanceId>,
+    /// Whether it is noted which zone database next firings come from.
+    knows_zones: bool,
     /// Until when each idempotency key is remembered.
     keys: BTreeMap<u128, Timestamp>,
     /// The events from the first one on, with the time at which each was decided.
@@ -383,6 +385,11 @@ impl Partition {
                 demand!(!job.backlog.times.is_empty(), Accounted, "there is none");
                 Ok(())
             }
+            Event::Rescheduled(_) => Err(Violation::new(Promise::Accounted, "the zones are what they were")),
+            Event::ZonesChanged(_) => {
+                demand!(!self.knows_zones, Accounted, "the zones are what they were");
+                Ok(())
+            }
             Event::TooLate(too_late) => {
                 let announced = self.announced(too_late.slot);
                 self.of(too_late.slot)?.check_too_late(too_late, announced, moment)
@@ -607,6 +614,7 @@ impl Partition {
                 job.next_fire = missed.next_fire;
             }
             Event::WorkerSeen(seen) => drop(self.workers.insert(seen.worker, seen.instance)),
+            Event::ZonesChanged(_) => self.knows_zones = true,
             other => self.apply_to_job(other, now),
         }
     }

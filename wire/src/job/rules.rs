@@ -72,6 +72,18 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// Which days a cron expression means that restricts both the day of the month and the day of the week.
+    #[derive(Default)]
+    pub enum DayRule: u8 {
+        /// Those that match one of the two, as in crontab.
+        #[default]
+        Or = 0 => "or",
+        /// Those that match both.
+        And = 1 => "and",
+    }
+}
+
 /// Which of a job's firings are executed. See the module's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FiringRules {
@@ -101,6 +113,8 @@ pub struct FiringRules {
     pub dst_gap: DstGap,
     /// For a cron schedule: when local times fire that come twice. Default `vixie`.
     pub dst_overlap: DstOverlap,
+    /// For a cron schedule: which days it means if both of its day fields are restricted. Default `or`.
+    pub day_rule: DayRule,
 }
 
 impl FiringRules {
@@ -119,6 +133,7 @@ impl FiringRules {
         jitter_ms: 0,
         dst_gap: DstGap::Vixie,
         dst_overlap: DstOverlap::Vixie,
+        day_rule: DayRule::Or,
     };
 }
 
@@ -140,10 +155,11 @@ mod tag {
     pub const JITTER: u8 = 26;
     pub const DST_GAP: u8 = 27;
     pub const DST_OVERLAP: u8 = 28;
+    pub const DAY_RULE: u8 = 36;
 }
 
 impl FiringRules {
-    /// Appends all but `misfire` and `overlap`, whose tags are older.
+    /// Appends all but `misfire` and `overlap`, whose tags are older, and what [`Self::encode_late`] does.
     pub(super) fn encode(&self, fields: &mut FieldWriter<'_>) {
         let default = Self::default();
         fields.fixed(tag::MISFIRE_MAX, self.misfire_max, default.misfire_max);
@@ -159,6 +175,11 @@ impl FiringRules {
         fields.fixed(tag::DST_OVERLAP, self.dst_overlap, default.dst_overlap);
     }
 
+    /// Appends the rules whose tags come behind those of everything else.
+    pub(super) fn encode_late(&self, fields: &mut FieldWriter<'_>) {
+        fields.fixed(tag::DAY_RULE, self.day_rule, Self::PLAIN.day_rule);
+    }
+
     pub(super) fn decode_field(&mut self, tag: u8, value: &[u8]) -> Result<(), JobSpecError> {
         match tag {
             tag::MISFIRE_MAX => self.misfire_max = fixed(value, "misfire_max")?,
@@ -172,6 +193,7 @@ impl FiringRules {
             tag::JITTER => self.jitter_ms = fixed(value, "jitter_ms")?,
             tag::DST_GAP => self.dst_gap = fixed(value, "dst_gap")?,
             tag::DST_OVERLAP => self.dst_overlap = fixed(value, "dst_overlap")?,
+            tag::DAY_RULE => self.day_rule = fixed(value, "day_rule")?,
             unknown => return Err(JobSpecError::UnknownField(unknown)),
         }
         Ok(())
@@ -200,6 +222,7 @@ impl FiringRules {
             ),
             (self.dst_gap != default.dst_gap && !cron, ("dst_gap", of_use_only_with, "cron")),
             (self.dst_overlap != default.dst_overlap && !cron, ("dst_overlap", of_use_only_with, "cron")),
+            (self.day_rule != default.day_rule && !cron, ("day_rule", of_use_only_with, "cron")),
             (self.overlap != Overlap::Skip && fixed_delay, ("overlap", makes_no_sense_with, "a fixed delay")),
             (!job.exclusions.is_empty() && fixed_delay, ("exclusions", makes_no_sense_with, "a fixed delay")),
             (self.starts_at >= self.ends_at, ("ends_at", "is not after", "starts_at")),

@@ -47,6 +47,15 @@ pub(super) enum Chunk<'a> {
     },
     Backlogs(Vec<BacklogImage>),
     NumberedExecutions(Vec<NumberedImage>),
+    /// Of the zone database that next firings come from.
+    Zones {
+        version: u64,
+    },
+    Calendars {
+        /// Next firings may come from calendars as they were before.
+        behind: bool,
+        calendars: Vec<CalendarImage>,
+    },
 }
 
 /// A definition without name and payload, its schedule without what is the job's own.
@@ -62,6 +71,13 @@ pub(super) struct StandingImage {
     pub missed_until: u64,
     pub overlapped_until: u64,
     pub failures: u16,
+}
+
+#[derive(Archive, Serialize)]
+pub(super) struct CalendarImage {
+    pub tenant: u32,
+    pub name: String,
+    pub exclusions: String,
 }
 
 #[derive(Archive, Serialize)]

@@ -26,6 +26,7 @@ use std::borrow::Cow;
 /// - 1: chunks of jobs carry rules and rhythms field by field.
 /// - 2: they carry definitions, in the encoding of [`tickwheel_wire::job`] that the log has too; a chunk of standings.
 /// - 3: a chunk of backlogs.
+/// - 4: chunks about numbered executions, the zone database, and calendars.
 const FORMAT: u32 = 4;
 /// The oldest that can be read.
 const FORMAT_MIN: u32 = 1;

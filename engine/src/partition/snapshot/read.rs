@@ -6,9 +6,9 @@
 use super::{
     FORMAT, FORMAT_MAX, FORMAT_MIN, SnapshotError,
     image::{
-        ArchivedAttemptImage, ArchivedBacklogImage, ArchivedChunk, ArchivedDefinitionImage, ArchivedExecutionImage,
-        ArchivedPolicyImage, ArchivedSlotImage, ArchivedStandingImage, ArchivedSubmissionImage, ArchivedTimingImage,
-        ArchivedWorkerImage,
+        ArchivedAttemptImage, ArchivedBacklogImage, ArchivedCalendarImage, ArchivedChunk, ArchivedDefinitionImage,
+        ArchivedExecutionImage, ArchivedPolicyImage, ArchivedSlotImage, ArchivedStandingImage, ArchivedSubmissionImage,
+        ArchivedTimingImage, ArchivedWorkerImage,
     },
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
         record::NONE,
         standing::Standing,
     },
+    schedule::CronRules,
     shard::PartitionLimits,
 };
 use rkyv::rancor;
@@ -32,10 +33,8 @@ use std::borrow::Cow;
 use tickwheel_wire::{
     FireSequence, InstanceId, JobId, PartitionId, TenantId, Timestamp, Token,
     event::{AttemptEnd, AttemptOutcome, Origin},
-    job::{
-        DstGap, DstOverlap, FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec,
-    },
-    limits::{self, BACKLOG_MAX},
+    job::{FiringRules, JobSpec, JobSpecError, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    limits::{self, BACKLOG_MAX, CALENDAR_NAME_BYTES_MAX, EXCLUSIONS_BYTES_MAX},
 };
 
 /// Most events, and most of anything that is counted: half of what the number holds, so that counting can go on. A partition that passed this
@@ -166,6 +165,17 @@ impl SnapshotReader {
                 require(too_late <= COUNT_MAX, "standings.too_late", "leaves no room to count on")?;
                 self.partition.counters.too_late += too_late;
                 standings.iter().try_for_each(|image| self.standing(image))
+            }
+            ArchivedChunk::Zones { version } => {
+                let version = version.to_native();
+                require(version != 0, "zones.version", "is 0")?;
+                require(self.partition.zones_version == 0, "zones.version", "stands twice")?;
+                self.partition.zones_version = version;
+                Ok(())
+            }
+            ArchivedChunk::Calendars { behind, calendars } => {
+                self.partition.calendars.restore_behind(*behind);
+                calendars.iter().try_for_each(|image| self.calendar(image))
             }
             ArchivedChunk::Backlogs(backlogs) => backlogs.iter().try_for_each(|image| self.backlog(image)),
             ArchivedChunk::Executions(executions) => {
@@ -408,6 +418,17 @@ impl SnapshotReader {
         Ok(())
     }
 
+    fn calendar(&mut self, image: &ArchivedCalendarImage) -> Result<(), Fault> {
+        let (tenant, name, exclusions) = (TenantId(image.tenant.to_native()), &*image.name, &*image.exclusions);
+        let fits = (1..=CALENDAR_NAME_BYTES_MAX).contains(&name.len());
+        require(fits, "calendars.name", "is empty, or longer than it may be")?;
+        require(exclusions.len() <= EXCLUSIONS_BYTES_MAX, "calendars.exclusions", "is longer than it may be")?;
+        let is_new = self.partition.calendars.get(tenant, name).is_none();
+        require(is_new, "calendars.name", "stands twice")?;
+        self.partition.calendars.restore(tenant, name, exclusions);
+        Ok(())
+    }
+
     fn worker(&mut self, image: &ArchivedWorkerImage) -> Result<(), Fault> {
         let index = image.index.to_native();
         require(index != NO_WORKER, "workers.index", "is out of range")?;
@@ -501,9 +522,8 @@ fn policy_entry(image: &ArchivedPolicyImage) -> Result<PolicyEntry, Fault> {
 fn timing(image: &ArchivedTimingImage) -> Result<Timing, Fault> {
     let (timing, schedule) = match image {
         ArchivedTimingImage::Cron { expression, zone } => {
-            let (gap, overlap) = (DstGap::Vixie, DstOverlap::Vixie);
             let (text, zone_name) = ((&**expression).into(), (&**zone).into());
-            let timing = Timing::Cron { expression: text, zone: zone_name, gap, overlap };
+            let timing = Timing::Cron { expression: text, zone: zone_name, rules: CronRules::default() };
             (timing, ScheduleSpec::Cron { expression, zone })
         }
         ArchivedTimingImage::Every { every_us } => {

@@ -3,8 +3,8 @@
 use super::{
     FORMAT, SnapshotStep,
     image::{
-        AttemptImage, BacklogImage, Chunk, DefinitionImage, ExecutionImage, NumberedImage, SlotImage, StandingImage,
-        SubmissionImage, WorkerImage,
+        AttemptImage, BacklogImage, CalendarImage, Chunk, DefinitionImage, ExecutionImage, NumberedImage, SlotImage,
+        StandingImage, SubmissionImage, WorkerImage,
     },
 };
 use crate::{
@@ -29,6 +29,8 @@ const ENTRIES_PER_CHUNK: usize = 8_192;
 const ATTEMPTS_PER_CHUNK: usize = 192;
 /// Backlogs in a chunk; each may have 8 KB.
 const BACKLOGS_PER_CHUNK: usize = 96;
+/// Calendars per chunk: of the longest a quarter of a megabyte.
+const CALENDARS_PER_CHUNK: usize = 16;
 /// Stands for a job's name in a definition that several share.
 const ANY_NAME: &str = "-";
 /// What one step gives up of what was retired during the walk.
@@ -121,6 +123,21 @@ impl Partition {
             times: times.iter().map(|time| time.as_micros()).collect(),
         });
         chunks(&mut small, images, BACKLOGS_PER_CHUNK, Chunk::Backlogs);
+        if self.zones_version != 0 {
+            small.push_back(archive(&Chunk::Zones { version: self.zones_version }, Vec::new()));
+        }
+        let calendars = self.calendars.iter().map(|(tenant, name, exclusions)| CalendarImage {
+            tenant: tenant.0,
+            name: name.to_owned(),
+            exclusions: exclusions.to_owned(),
+        });
+        let behind = self.calendars.are_behind();
+        let build = |calendars| Chunk::Calendars { behind, calendars };
+        let mut calendars = calendars.peekable();
+        if behind && calendars.peek().is_none() {
+            small.push_back(archive(&build(Vec::new()), Vec::new()));
+        }
+        chunks(&mut small, calendars, CALENDARS_PER_CHUNK, build);
         let digest = self.digest_of_rest(&mut Vec::new());
         let (kept, triggers) = (Map::default(), self.triggers.clone());
         let walk = SnapshotWalk { sequence, slot_count, cursor: 0, kept, triggers, retired: Vec::new(), small, digest };

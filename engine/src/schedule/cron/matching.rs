@@ -1,12 +1,14 @@
 //! The local times that an expression matches, as a set and not as fires: for what it excludes.
 //!
-//! Changes of the clock have no part in it: a time is in the set whenever the clock shows it.
+//! Of restricted day fields one has to match, whatever the job says of its own. Changes of the clock have no part in it: a time is in the set whenever the clock shows it.
 
 use super::{
     error::CronError,
     pattern::Pattern,
     syntax::{self, Parsed},
 };
+
+use tickwheel_wire::job::DayRule;
 
 /// All seconds of a minute.
 const EVERY_SECOND: u64 = (1 << 60) - 1;
@@ -19,7 +21,7 @@ impl Matching {
     /// # Errors
     /// As [`super::Cron::new`].
     pub fn new(expression: &str) -> Result<Self, CronError> {
-        let Parsed { mut pattern, .. } = syntax::parse(expression)?;
+        let Parsed { mut pattern, .. } = syntax::parse(expression, DayRule::Or)?;
         let field_count = expression.split_ascii_whitespace().count();
         if field_count <= syntax::FIELDS_WITHOUT_SECONDS {
             pattern.seconds = EVERY_SECOND;

@@ -2,8 +2,8 @@
 //!
 //! The syntax is described in [`syntax`], the search in [`pattern`]; this file places local times on the time line.
 //!
-//! **Days.** When day of month and day of week are both restricted, a day needs to match only one of them; otherwise
-//! both. A field that begins with `*` counts as unrestricted even with a step, as in Vixie cron: `0 0 */2 * MON` means
+//! **Days.** When day of month and day of week are both restricted, a day needs to match only one of them, unless the job
+//! says both ([`DayRule`]); otherwise it needs to match both. A field that begins with `*` counts as unrestricted even with a step, as in Vixie cron: `0 0 */2 * MON` means
 //! the Mondays with an odd date. So does `?`, which is Quartz's way to leave the day to the other field.
 //!
 //! **Changes of the clock** (daylight saving time and all others alike). A local time that is left out fires at the
@@ -46,7 +46,7 @@ use pattern::Pattern;
 use syntax::Parsed;
 use tickwheel_wire::{
     Timestamp,
-    job::{DstGap, DstOverlap, FiringRules},
+    job::{DayRule, DstGap, DstOverlap, FiringRules},
     planted::Mistake,
 };
 
@@ -93,23 +93,48 @@ pub struct CronOptions {
     pub gap: Option<GapPolicy>,
     /// As in Vixie cron if not given.
     pub overlap: Option<OverlapPolicy>,
+    /// Which days are meant where both day fields are restricted.
+    pub day_rule: DayRule,
+}
+
+/// What the rules of a job say about its cron expressions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CronRules {
+    /// What becomes of local times that do not exist.
+    pub gap: DstGap,
+    /// When local times fire that come twice.
+    pub overlap: DstOverlap,
+    /// Which days are meant where both day fields are restricted.
+    pub day_rule: DayRule,
+}
+
+impl From<&FiringRules> for CronRules {
+    fn from(rules: &FiringRules) -> Self {
+        Self { gap: rules.dst_gap, overlap: rules.dst_overlap, day_rule: rules.day_rule }
+    }
+}
+
+impl Default for CronRules {
+    fn default() -> Self {
+        Self::from(&FiringRules::PLAIN)
+    }
 }
 
 impl CronOptions {
     /// Those of a definition; what its name decides is settled in the expression.
-    pub const fn of(gap: DstGap, overlap: DstOverlap) -> Self {
-        let gap = match gap {
+    pub const fn of(rules: CronRules) -> Self {
+        let gap = match rules.gap {
             DstGap::Vixie => None,
             DstGap::Skip => Some(GapPolicy::Skip),
             DstGap::FireAfter => Some(GapPolicy::FireAfter),
         };
-        let overlap = match overlap {
+        let overlap = match rules.overlap {
             DstOverlap::Vixie => None,
             DstOverlap::First => Some(OverlapPolicy::First),
             DstOverlap::Second => Some(OverlapPolicy::Second),
             DstOverlap::Both => Some(OverlapPolicy::Both),
         };
-        Self { hash: None, gap, overlap }
+        Self { hash: None, gap, overlap, day_rule: rules.day_rule }
     }
 }
 
@@ -140,7 +165,7 @@ impl Cron {
     /// `0 0 30 2 *`, is refused too.
     pub fn with_options(expression: &str, zone: Zone, options: CronOptions) -> Result<Self, CronError> {
         let settled = options.hash.map_or(Ok(expression.into()), |hash| settle_hashed(expression, hash))?;
-        let Parsed { pattern, is_wildcard } = syntax::parse(&settled)?;
+        let Parsed { pattern, is_wildcard } = syntax::parse(&settled, options.day_rule)?;
         let (gap, overlap) = match is_wildcard {
             true => (GapPolicy::Skip, OverlapPolicy::Both),
             false => (GapPolicy::FireAfter, OverlapPolicy::First),
@@ -160,7 +185,7 @@ impl Cron {
         hash: u64,
         zones: &mut Zones,
     ) -> Result<Self, CronError> {
-        let options = CronOptions { hash: Some(hash), ..CronOptions::of(rules.dst_gap, rules.dst_overlap) };
+        let options = CronOptions { hash: Some(hash), ..CronOptions::of(rules.into()) };
         Self::with_options(expression, zones.get(zone_name)?, options)
     }
 

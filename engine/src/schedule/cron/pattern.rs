@@ -20,8 +20,8 @@ pub(super) const FIRST_YEAR: u16 = 1_970;
 
 /// How the two day fields combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum DayRule {
-    /// A day must match both: one of the fields begins with `*`, or is `?`.
+pub(super) enum DaysFrom {
+    /// A day must match both: one of the fields begins with `*` or is `?`, or the job says so.
     Both,
     /// A day may match either: both fields are restricted.
     Either,
@@ -43,7 +43,7 @@ pub(super) struct Pattern {
     /// Bits 0 (Sunday) to 6.
     pub weekdays: u8,
     /// How the days of the month and the days of the week combine.
-    pub day_rule: DayRule,
+    pub days_from: DaysFrom,
     /// What few patterns have.
     pub rare: Option<Box<Rare>>,
 }
@@ -276,9 +276,9 @@ impl Pattern {
     fn plain_day(&self, day_number: i64, month: MonthStart, day: u32) -> u32 {
         let by_date = self.days >> day & 1;
         let by_weekday = u32::from(self.weekdays) >> weekday_of(day_number) & 1;
-        let matches = match self.day_rule {
-            DayRule::Both => by_date & by_weekday,
-            DayRule::Either => by_date | by_weekday,
+        let matches = match self.days_from {
+            DaysFrom::Both => by_date & by_weekday,
+            DaysFrom::Either => by_date | by_weekday,
         };
         (matches & u32::from(self.months) >> month.month) << day
     }
@@ -324,9 +324,9 @@ impl Pattern {
             by_date |= rare.days(month);
             by_weekday |= rare.weekdays(month);
         }
-        let matching = match self.day_rule {
-            DayRule::Both => by_date & by_weekday,
-            DayRule::Either => by_date | by_weekday,
+        let matching = match self.days_from {
+            DaysFrom::Both => by_date & by_weekday,
+            DaysFrom::Either => by_date | by_weekday,
         };
         matching & month.days()
     }

@@ -29,9 +29,10 @@
 use super::{
     error::{CronError, FieldProblem, quote},
     field::{CronField, FieldRule},
-    pattern::{DayRule, FIRST_YEAR, Pattern, Rare},
+    pattern::{DaysFrom, FIRST_YEAR, Pattern, Rare},
 };
 use std::ops::RangeInclusive;
+use tickwheel_wire::job::DayRule;
 
 /// The longest expression in bytes. Listing every value of every field of five takes less.
 pub(super) const EXPRESSION_BYTES_MAX: usize = 512;
@@ -111,11 +112,11 @@ impl FieldSet {
     }
 }
 
-/// Takes `expression` apart; what a job's name chooses is settled.
+/// Takes `expression` apart; what a job's name chooses is settled. `day_rule` counts where both day fields are restricted.
 ///
 /// # Errors
 /// Every variant of [`CronError`] but the one about zones.
-pub(super) fn parse(expression: &str) -> Result<Parsed, CronError> {
+pub(super) fn parse(expression: &str, day_rule: DayRule) -> Result<Parsed, CronError> {
     if expression.len() > EXPRESSION_BYTES_MAX {
         return Err(CronError::TooLong { bytes: expression.len(), bytes_max: EXPRESSION_BYTES_MAX });
     }
@@ -133,7 +134,7 @@ pub(super) fn parse(expression: &str) -> Result<Parsed, CronError> {
     if unspecified > 1 {
         return Err(CronError::NoDay);
     }
-    let parsed = compile(&sets, count == FIELDS.len());
+    let parsed = compile(&sets, count == FIELDS.len(), day_rule);
     if parsed.pattern.can_fire() { Ok(parsed) } else { Err(CronError::NeverFires { text: quote(trimmed) }) }
 }
 
@@ -159,7 +160,7 @@ fn expand_shorthand(text: &str) -> Result<&'static str, CronError> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "no field has a value beyond the width of its mask")]
-fn compile(sets: &[FieldSet; FIELDS.len()], has_years: bool) -> Parsed {
+fn compile(sets: &[FieldSet; FIELDS.len()], has_years: bool, day_rule: DayRule) -> Parsed {
     let [second, minute, hour, day_of_month, month, day_of_week, year] = sets;
     // Sunday is written 0 or 7.
     let weekdays = (day_of_week.bits[0] | day_of_week.bits[0] >> 7) & 0x7F;
@@ -169,6 +170,7 @@ fn compile(sets: &[FieldSet; FIELDS.len()], has_years: bool) -> Parsed {
         years: Some(year.bits).filter(|_| has_years && !year.is_all_years()),
         ..day_of_month.rare.clone()
     };
+    let is_both = day_rule == DayRule::And || day_of_month.is_star || day_of_week.is_star;
     let pattern = Pattern {
         seconds: second.bits[0],
         minutes: minute.bits[0],
@@ -176,7 +178,7 @@ fn compile(sets: &[FieldSet; FIELDS.len()], has_years: bool) -> Parsed {
         days: day_of_month.bits[0] as u32,
         months: month.bits[0] as u16,
         weekdays: weekdays as u8,
-        day_rule: if day_of_month.is_star || day_of_week.is_star { DayRule::Both } else { DayRule::Either },
+        days_from: if is_both { DaysFrom::Both } else { DaysFrom::Either },
         rare: Some(rare).filter(|rare| *rare != Rare::default()).map(Box::new),
     };
     Parsed { pattern, is_wildcard: minute.is_star || hour.is_star }

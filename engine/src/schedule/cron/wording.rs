@@ -13,7 +13,7 @@
 
 use super::{
     field::CronField,
-    pattern::{DayRule, FIRST_YEAR, Pattern, Rare},
+    pattern::{DaysFrom, FIRST_YEAR, Pattern, Rare},
 };
 use std::fmt::Write as _;
 
@@ -113,11 +113,11 @@ fn days(pattern: &Pattern) -> Option<String> {
     let weekdays = Values::of(CronField::DayOfWeek, [pattern.weekdays.into(), 0, 0, 0]);
     let by_date = (!dates.is_all()).then(|| days_of_month(&dates, rare));
     let by_weekday = (!weekdays.is_all()).then(|| days_of_week(&weekdays, rare));
-    match (by_date, by_weekday, pattern.day_rule) {
-        (Some(by_date), Some(by_weekday), DayRule::Both) => Some(format!("{by_date}, but only {by_weekday}")),
-        (Some(by_date), Some(by_weekday), DayRule::Either) => Some(format!("{by_date} or {by_weekday}")),
-        (by_date, by_weekday, DayRule::Both) => by_date.or(by_weekday),
-        (_, _, DayRule::Either) => None,
+    match (by_date, by_weekday, pattern.days_from) {
+        (Some(by_date), Some(by_weekday), DaysFrom::Both) => Some(format!("{by_date}, and only {by_weekday}")),
+        (Some(by_date), Some(by_weekday), DaysFrom::Either) => Some(format!("{by_date} or {by_weekday}")),
+        (by_date, by_weekday, DaysFrom::Both) => by_date.or(by_weekday),
+        (_, _, DaysFrom::Either) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 fn exclusions(text: &str, zone: &str) -> Exclusions {
-    Exclusions::new(text, zone, &mut zones()).unwrap_or_else(|error| panic!("{error}"))
+    Exclusions::new(text, zone, &mut zones(), |_| None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn jiff_zone(name: &str) -> jiff::tz::TimeZone {
@@ -129,16 +129,16 @@ fn what_is_wrong_is_named_with_its_line() {
         ("SATURDAY", "day of week `SATURDAY`: not a value"),
         ("MON#6", "day of week `MON#6`: out of range"),
     ] {
-        let error = Exclusions::new(&format!("12-25\n{entry}\n"), "UTC", &mut zones()).expect_err(entry);
+        let error = Exclusions::new(&format!("12-25\n{entry}\n"), "UTC", &mut zones(), |_| None).expect_err(entry);
         let expected = format!("line 2, `{entry}`: {problem}");
         assert!(error.to_string().starts_with(&expected), "{error}\n{expected}");
     }
     let most = "cron * 12 * * *\nzone UTC\n".repeat(64);
     exclusions(&most, "Asia/Tokyo");
-    let error = Exclusions::new(&(most + "SAT"), "UTC", &mut zones()).expect_err("too many");
+    let error = Exclusions::new(&(most + "SAT"), "UTC", &mut zones(), |_| None).expect_err("too many");
     let problem = "it is one more than the 64 entries that may be expressions or days of the week";
     assert_eq!(error.to_string(), format!("line 129, `SAT`: {problem}"));
-    let error = Exclusions::new("12-25", "Mars", &mut zones()).expect_err("no such zone");
+    let error = Exclusions::new("12-25", "Mars", &mut zones(), |_| None).expect_err("no such zone");
     assert!(error.to_string().contains("unknown time zone `Mars`"), "{error}");
 }
 
@@ -341,4 +341,44 @@ proptest! {
         let found: BTreeSet<i64> = fires.map(|fire| i64::try_from(fire.as_micros() / 1_000_000).expect("in range")).collect();
         prop_assert_eq!(found, expected, "{:?} without {:?} of {}", parts, text, default_zone);
     }
+}
+
+#[test]
+fn calendars_stand_for_their_entries_on_the_clock_of_the_place_that_names_them() {
+    let calendar = |name: &str| match name {
+        "days" => Some("2027-01-15"),
+        "berlin" => Some("zone Europe/Berlin\n2027-01-16"),
+        "nested" => Some("calendar days"),
+        _ => None,
+    };
+    let mut zones = Zones::new();
+    let mut end_of = |text: &str, at_secs: u64| {
+        let exclusions = Exclusions::new(text, "UTC", &mut zones, calendar).unwrap();
+        exclusions.end_of(Timestamp::from_secs(at_secs)).map(|end| end.as_micros() / 1_000_000)
+    };
+    // 2027-01-15T08:00:00Z and its midnights.
+    let (noon, midnight) = (1_800_000_000, 1_800_057_600);
+    assert_eq!(end_of("calendar days", noon), Some(midnight));
+    assert_eq!(end_of("zone Asia/Tokyo\ncalendar days", noon), Some(midnight - 9 * 3_600));
+    assert_eq!(end_of("calendar berlin\n2027-01-17", midnight), Some(midnight + 86_400 - 3_600));
+    // The zone of a calendar ends with it.
+    assert_eq!(end_of("calendar berlin\n2027-01-17", midnight + 86_400), Some(midnight + 2 * 86_400));
+    assert_eq!(Exclusions::calendars_named("weekends\ncalendar a\n calendar  b c ").collect::<Vec<_>>(), ["a", "b c"]);
+
+    let mut problem = |text: &str| Exclusions::new(text, "UTC", &mut zones, calendar).unwrap_err().problem;
+    assert_eq!(problem("calendar other"), ExclusionProblem::UnknownCalendar);
+    assert_eq!(problem("calendar nested"), ExclusionProblem::Nested);
+    assert_eq!(problem(&"calendar days\n".repeat(17)), ExclusionProblem::TooManyNamed);
+    assert_eq!(
+        Exclusions::of_calendar("calendar days", "UTC", &mut zones).unwrap_err().problem,
+        ExclusionProblem::Nested
+    );
+    // Each text has its own patterns.
+    let many = "weekends\n".repeat(64);
+    let full = |_: &str| Some(many.as_str());
+    assert!(Exclusions::new(&format!("{many}calendar many"), "UTC", &mut zones, full).is_ok());
+    assert_eq!(
+        Exclusions::new(&format!("{many}weekends"), "UTC", &mut zones, full).unwrap_err().problem,
+        ExclusionProblem::TooMany
+    );
 }

@@ -2,6 +2,7 @@
 
 mod allow;
 mod backlog;
+mod calendars;
 mod claims;
 mod filters;
 mod harness;
@@ -10,3 +11,4 @@ mod properties;
 mod ruled_model;
 mod rules;
 mod siblings;
+mod zones;

@@ -9,7 +9,9 @@ use tickwheel_wire::{
         request::{ExecutionState, ExecutionView, JobByName, JobVerb, JobView, SubmitMode, Watch as WatchFrame},
         work::{CancelReason, Outcome, Verdict},
     },
-    job::{DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleListBuf, ScheduleSpec},
+    job::{
+        DayRule, DstGap, DstOverlap, FiringRules, JobSpec, Misfire, Overlap, RetryPolicy, ScheduleListBuf, ScheduleSpec,
+    },
     partition_of,
 };
 
@@ -275,6 +277,48 @@ fn cron_schedules_follow_the_policies_of_their_definition_through_a_change_of_th
         let rules = FiringRules { dst_overlap, ..PLAIN };
         let next = world.create(&JobSpec { rules, ..JobSpec::new("acme", "daily", "run", daily) }).next_fire;
         assert_eq!((next.as_micros() / 1_000_000 - autumn_secs) / 60, minutes, "{dst_overlap}");
+    }
+}
+
+#[test]
+fn a_day_matches_both_fields_where_the_definition_says_so_in_every_schedule() {
+    // Friday, 2026-11-06; the 13th is a Friday too.
+    let friday_secs = 1_793_923_200;
+    let cron = ScheduleSpec::Cron { expression: "0 0 13 * FRI", zone: "UTC" };
+    let monday = ScheduleSpec::Cron { expression: "0 0 9,23 * MON", zone: "UTC" };
+    for (day_rule, also, days) in [
+        (DayRule::Or, None, [7, 14]),
+        (DayRule::And, None, [7, 280]),
+        (DayRule::And, Some(monday), [3, 7]),
+        (DayRule::Or, Some(monday), [3, 7]),
+    ] {
+        let mut world = World::starting(Timestamp::from_secs(friday_secs), 1, |_| {});
+        world.attach(1, 1, 2);
+        let also: ScheduleListBuf = also.into_iter().collect();
+        let rules = FiringRules { day_rule, ..PLAIN };
+        let spec = JobSpec { rules, also: also.as_list(), ..JobSpec::new("acme", "days", "run", cron) };
+        let first = world.create(&spec).next_fire;
+        world.pass(first.saturating_since(world.now.wall));
+        let found =
+            [first, shown(&mut world, "days").2].map(|fire| (fire.as_micros() / 1_000_000 - friday_secs) / 86_400);
+        assert_eq!(found, days, "{day_rule}, {} more", also.as_list().iter().count());
+        // What a restart has read is the same definition.
+        assert_eq!(JobSpec::decode(&spec_shown(&mut world, "days")).unwrap().rules, rules);
+        world.restart();
+        assert_eq!(shown(&mut world, "days").2, Timestamp::from_secs(friday_secs + days[1] * 86_400));
+    }
+    // What is excluded goes by its own expression, where one field is enough: on the 20th because it is a Friday.
+    let mut world = World::starting(Timestamp::from_secs(friday_secs + 13 * 86_400), 1, |_| {});
+    let daily = ScheduleSpec::Cron { expression: "0 0 1-31 * 0-6", zone: "UTC" };
+    let spec = JobSpec { exclusions: "cron * * 13 * FRI", ..JobSpec::new("acme", "without", "run", daily) };
+    let spec = ruled(spec, FiringRules { day_rule: DayRule::And, ..PLAIN });
+    assert_eq!(world.create(&spec).next_fire, Timestamp::from_secs(friday_secs + 15 * 86_400));
+    let never = ScheduleSpec::Cron { expression: "0 0 30 2 1", zone: "UTC" };
+    for (day_rule, refused) in [(DayRule::Or, None), (DayRule::And, Some(RefusalCode::InvalidField))] {
+        let mut world = World::new(1);
+        let spec = ruled(JobSpec::new("acme", "never", "run", never), FiringRules { day_rule, ..PLAIN });
+        let answer = world.submit_as(&spec, SubmitMode::Create, 0, &[]);
+        assert_eq!(answer.err().map(|denied| denied.code), refused, "{day_rule}");
     }
 }
 

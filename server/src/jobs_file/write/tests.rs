@@ -9,7 +9,7 @@ use proptest::{
     sample::select,
 };
 use std::collections::BTreeMap;
-use tickwheel_client::{DstGap, DstOverlap, JobBuilder, JobDefinition, Misfire, Overlap, Schedule};
+use tickwheel_client::{DayRule, DstGap, DstOverlap, JobBuilder, JobDefinition, Misfire, Overlap, Schedule};
 use tickwheel_wire::job::DELAY_US_MAX;
 
 fn written(job: &FileJob) -> String {
@@ -33,6 +33,7 @@ fn each_key_is_written_as_people_write_it() {
         "tenant = \"acme\"\nevery = \"1h 30m\"\nhandler = \"h\"",
         "cron = \"30 2 * * *\"\nhandler = \"h\"",
         "cron = \"30 2 * * *\"\nzone = \"Europe/Berlin\"\nhandler = \"h\"\ndst_gap = \"skip\"\ndst_overlap = \"both\"",
+        "cron = \"0 9 13 * FRI\"\nhandler = \"h\"\nday_rule = \"and\"",
         "every = \"1s\"\nanchor = 2030-01-31T09:00:00.000001Z\nhandler = \"h\"",
         "delay = \"250ms\"\nhandler = \"h\"",
         "at = 2030-01-31T09:00:00Z\nhandler = \"h\"",
@@ -216,7 +217,7 @@ fn rules() -> impl Strategy<Value = FiringRules> {
     let overlapping = (select(Overlap::ALL), 1..=1_000_u32);
     let starts = (limit_ms(), any::<u16>(), 0..=86_400_000_u32);
     let window = (option::of(time()), option::of(time()), any::<u32>());
-    let clock = (select(DstGap::ALL), select(DstOverlap::ALL));
+    let clock = (select(DstGap::ALL), select(DstOverlap::ALL), select(DayRule::ALL));
     (missed, overlapping, starts, window, clock).prop_map(|(missed, overlapping, starts, window, clock)| FiringRules {
         misfire: missed.0,
         misfire_max: missed.1,
@@ -231,6 +232,7 @@ fn rules() -> impl Strategy<Value = FiringRules> {
         jitter_ms: starts.2,
         dst_gap: clock.0,
         dst_overlap: clock.1,
+        day_rule: clock.2,
     })
 }
 
@@ -248,7 +250,7 @@ fn fitting(rules: FiringRules, schedules: &[Schedule]) -> FiringRules {
         rules.overlap_max = plain.overlap_max;
     }
     if !schedules.iter().any(|schedule| matches!(schedule, Schedule::Cron { .. })) {
-        (rules.dst_gap, rules.dst_overlap) = (plain.dst_gap, plain.dst_overlap);
+        (rules.dst_gap, rules.dst_overlap, rules.day_rule) = (plain.dst_gap, plain.dst_overlap, plain.day_rule);
     }
     let once = schedules.len() == 1 && matches!(schedule, Schedule::Once { .. } | Schedule::After { .. });
     if once || rules.starts_at >= rules.ends_at {

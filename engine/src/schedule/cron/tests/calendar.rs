@@ -28,6 +28,65 @@ fn fires_follow_the_calendar() {
 }
 
 #[test]
+fn with_the_rule_and_a_day_matches_both_fields() {
+    let cases: [(&str, &[&str]); 8] = [
+        ("0 0 13 * FRI", &["2026-02-13", "2026-03-13", "2026-11-13"]),
+        // The first Monday of a quarter, from its dates.
+        ("0 0 1-7 1,4,7,10 MON", &["2026-01-05", "2026-04-06", "2026-07-06", "2026-10-05"]),
+        ("0 0 L * FRI", &["2026-07-31", "2027-04-30"]),
+        ("0 0 15W * MON", &["2026-02-16", "2026-03-16", "2026-06-15"]),
+        ("0 0 1-15 * FRI#3", &["2026-05-15", "2027-01-15", "2027-10-15"]),
+        ("0 0 LW * 5L", &["2026-01-30", "2026-02-27", "2026-05-29"]),
+        ("0 0 29 2 SUN", &["2032-02-29", "2060-02-29", "2088-02-29", "2128-02-29"]),
+        ("0 0 10 * *", &["2026-01-10", "2026-02-10"]),
+    ];
+    let options = CronOptions { day_rule: DayRule::And, ..CronOptions::default() };
+    for (expression, expected) in cases {
+        let cron = Cron::with_options(expression, zones().get("UTC").expect("known"), options).expect("valid");
+        let expected: Vec<_> = expected.iter().map(|day| format!("{day} 00:00 +00:00")).collect();
+        assert_eq!(fires_of(&cron, "2026-01-01T12:00:00Z", expected.len()), expected, "{expression}");
+    }
+}
+
+#[test]
+fn what_no_day_matches_is_refused_by_the_rule_that_holds() {
+    for (expression, by_or, by_and) in [
+        ("0 0 30 2 1", true, false),
+        ("0 0 1-7 * MON#2", true, false),
+        ("0 0 31 2,4,6,9,11 *", false, false),
+        ("0 0 29W 2 SUN", true, false),
+        ("0 0 29 2 SUN", true, true),
+        ("0 0 0 29 2 SUN 2033-2059", true, false),
+        ("0 0 */2 * MON", true, true),
+        ("0 0 13 * ?", true, true),
+    ] {
+        for (day_rule, fires) in [(DayRule::Or, by_or), (DayRule::And, by_and)] {
+            let options = CronOptions { day_rule, ..CronOptions::default() };
+            let compiled = Cron::with_options(expression, zones().get("UTC").expect("known"), options);
+            let expected = if fires { None } else { Some(CronError::NeverFires { text: expression.into() }) };
+            assert_eq!(compiled.err(), expected, "{expression} by `{day_rule}`");
+        }
+    }
+}
+
+#[test]
+fn a_star_in_a_day_field_leaves_nothing_to_the_rule() {
+    for expression in ["0 0 */2 * MON", "0 0 13 * *", "0 0 * * FRI", "0 0 ? * FRI", "0 0 L * ?"] {
+        let [or, and] = DayRule::ALL else { panic!("two rules") };
+        let [or, and] = [or, and].map(|day_rule| {
+            let options = CronOptions { day_rule: *day_rule, ..CronOptions::default() };
+            Cron::with_options(expression, zones().get("UTC").expect("known"), options).expect("valid")
+        });
+        assert_eq!(or, and, "{expression}");
+    }
+    let [or, and] = [DayRule::Or, DayRule::And].map(|day_rule| {
+        let options = CronOptions { day_rule, ..CronOptions::default() };
+        Cron::with_options("0 0 13 * FRI", zones().get("UTC").expect("known"), options).expect("valid")
+    });
+    assert_ne!(or, and);
+}
+
+#[test]
 fn the_next_fire_is_strictly_later_to_the_microsecond() {
     let every_minute = cron("* * * * *", "UTC");
     assert_eq!(every_minute.next_after(at("2026-01-01T00:00:59.999999Z")), Some(at("2026-01-01T00:01:00Z")));

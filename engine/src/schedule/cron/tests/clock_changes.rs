@@ -136,7 +136,7 @@ fn a_schedule_for_every_minute_of_an_hour_runs_on_by_elapsed_time() {
 #[test]
 fn policies_that_a_job_states_hold_whatever_its_fields_are() {
     let check = |zone: &str, expression, after, gap, overlap, expected: &[&str]| {
-        let options = CronOptions { hash: None, gap, overlap };
+        let options = CronOptions { gap, overlap, ..CronOptions::default() };
         let cron = Cron::with_options(expression, zones().get(zone).expect("known"), options).expect("valid");
         assert_eq!(fires_of(&cron, after, expected.len()), expected, "`{expression}` in {zone}: {options:?}");
     };

@@ -1,7 +1,7 @@
 //! Agreement with the crate `croner`.
 //!
 //! It differs on purpose in two points, which the generated expressions leave out: a star with a step counts as a
-//! restriction of a day field, and only a single hour and minute count as a fixed time.
+//! restriction of a day field (so without a star there `and` is its `dom_and_dow`), and only a single hour and minute count as a fixed time.
 
 use super::*;
 use proptest::prelude::*;
@@ -33,7 +33,16 @@ fn days_and_month() -> impl Strategy<Value = String> {
 /// Compares the next `count` fires.
 fn check(expression: &str, zone: &str, from_s: i64, count: usize) -> Result<(), TestCaseError> {
     let theirs = croner::Cron::from_str(expression).expect("valid for croner");
-    let ours = cron(expression, zone);
+    agree(&theirs, &cron(expression, zone), (expression, zone), from_s, count)
+}
+
+fn agree(
+    theirs: &croner::Cron,
+    ours: &Cron,
+    (expression, zone): (&str, &str),
+    from_s: i64,
+    count: usize,
+) -> Result<(), TestCaseError> {
     let mut last = Timestamp::from_secs(from_s.try_into().expect("after the epoch"));
     for _ in 0..if cfg!(miri) { 3 } else { count } {
         let last_zoned = to_jiff(last).to_zoned(jiff_zone(zone));
@@ -54,6 +63,16 @@ proptest! {
         from_s in 0..4_000_000_000i64,
     ) {
         check(&format!("{minute} {hour} {rest}"), "UTC", from_s, 10)?;
+    }
+
+    #[test]
+    fn days_that_match_both_fields(day in list(1, 28), month in star_or_list(1, 12), weekday in list(0, 6), from_s in 0..4_000_000_000i64) {
+        let expression = format!("0 0 {day} {month} {weekday}");
+        let options = CronOptions { day_rule: DayRule::And, ..CronOptions::default() };
+        let ours = Cron::with_options(&expression, zones().get("UTC").expect("known"), options).expect("fires");
+        let parser = croner::parser::CronParser::builder().dom_and_dow(true).build();
+        let theirs = parser.parse(&expression).expect("valid for croner");
+        agree(&theirs, &ours, (&expression, "UTC"), from_s, 4)?;
     }
 
     #[test]

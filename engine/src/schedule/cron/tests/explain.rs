@@ -4,7 +4,7 @@ use super::*;
 use crate::schedule::cron::{syntax, wording::sentence};
 
 fn words(expression: &str) -> String {
-    let parsed = syntax::parse(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
+    let parsed = syntax::parse(expression, DayRule::Or).unwrap_or_else(|error| panic!("{expression}: {error}"));
     sentence(&parsed.pattern)
 }
 
@@ -121,12 +121,30 @@ fn two_restricted_day_fields_are_either_or_but_for_a_star() {
         ("0 0 13 * FRI", "at 00:00, on day 13 of the month or on Friday"),
         ("0 0 L * MON#1", "at 00:00, on the last day of the month or on the first Monday of the month"),
         ("0 0 1,15 6 MON-WED", "at 00:00, on days 1 and 15 of the month or Monday to Wednesday, in June"),
-        ("0 0 */2 * MON", "at 00:00, every 2 days from day 1 to day 31 of the month, but only on Monday"),
-        ("0 0 1 * */2", "at 00:00, on day 1 of the month, but only on Sunday, Tuesday, Thursday and Saturday"),
+        ("0 0 */2 * MON", "at 00:00, every 2 days from day 1 to day 31 of the month, and only on Monday"),
+        ("0 0 1 * */2", "at 00:00, on day 1 of the month, and only on Sunday, Tuesday, Thursday and Saturday"),
         ("0 0 1-31 * MON", "at 00:00, every day"),
         ("0 0 1 * 0-6", "at 00:00, every day"),
         ("0 0 ? * MON", "at 00:00, on Monday"),
     ]);
+}
+
+#[test]
+fn days_that_match_both_fields_are_joined_by_and() {
+    let utc = Zones::new().get("UTC").expect("known");
+    let options = CronOptions { day_rule: DayRule::And, ..CronOptions::default() };
+    for (expression, expected) in [
+        ("0 0 13 * FRI", "at 00:00, on day 13 of the month, and only on Friday"),
+        ("0 0 L * MON-FRI", "at 00:00, on the last day of the month, and only Monday to Friday"),
+        (
+            "0 0 1-7 * TUE#1,FRIL",
+            "at 00:00, on days 1 to 7 of the month, and only on the first Tuesday of the month and on the last Friday of the month",
+        ),
+        ("0 0 13 * *", "at 00:00, on day 13 of the month"),
+    ] {
+        let cron = Cron::with_options(expression, utc.clone(), options).expect("valid");
+        assert_eq!(cron.explain(at("2026-01-01T00:00:00Z"), 0).text, expected, "{expression}");
+    }
 }
 
 #[test]
@@ -150,7 +168,7 @@ fn check_changes(zone: &str, expression: &str, options: CronOptions, expected: [
 }
 
 const fn policies(gap: GapPolicy, overlap: OverlapPolicy) -> CronOptions {
-    CronOptions { hash: None, gap: Some(gap), overlap: Some(overlap) }
+    CronOptions { hash: None, gap: Some(gap), overlap: Some(overlap), day_rule: DayRule::Or }
 }
 
 #[test]

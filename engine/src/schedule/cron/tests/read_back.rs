@@ -2,11 +2,12 @@
 
 use super::slow_search::fields;
 use crate::schedule::cron::{
-    pattern::{DayRule, Pattern, Rare},
+    pattern::{DaysFrom, Pattern, Rare},
     syntax,
     wording::sentence,
 };
 use proptest::prelude::*;
+use tickwheel_wire::job::DayRule;
 
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: &str = "January February March April May June July August September October November December";
@@ -19,7 +20,7 @@ struct Reading {
     clock: [Option<Vec<u32>>; 3],
     by_date: Option<(u32, Rare)>,
     by_weekday: Option<(u8, Rare)>,
-    day_rule: DayRule,
+    days_from: DaysFrom,
     months: Vec<u32>,
     years: Option<Vec<u32>>,
 }
@@ -80,7 +81,7 @@ impl Reading {
             clock: [None, None, None],
             by_date: None,
             by_weekday: None,
-            day_rule: DayRule::Both,
+            days_from: DaysFrom::Both,
             months: (1..=12).collect(),
             years: None,
         };
@@ -139,11 +140,11 @@ impl Reading {
 
     fn read_days(&mut self, condition: &str) {
         if condition == "every day" {
-        } else if let Some(condition) = condition.strip_prefix("but only ") {
+        } else if let Some(condition) = condition.strip_prefix("and only ") {
             self.by_weekday = Some(days_of_week(condition));
         } else if let Some((by_date, by_weekday)) = condition.split_once(" or ") {
             (self.by_date, self.by_weekday) = (Some(days_of_month(by_date)), Some(days_of_week(by_weekday)));
-            self.day_rule = DayRule::Either;
+            self.days_from = DaysFrom::Either;
         } else if WEEKDAYS.iter().any(|day| condition.replace("(Monday to Friday)", "").contains(day)) {
             self.by_weekday = Some(days_of_week(condition));
         } else {
@@ -175,7 +176,7 @@ impl Reading {
             days,
             months: mask(self.months).try_into().expect("13 bits"),
             weekdays,
-            day_rule: self.day_rule,
+            days_from: self.days_from,
             rare: Some(rare).filter(|rare| *rare != Rare::default()).map(Box::new),
         }
     }
@@ -245,7 +246,7 @@ fn days_of_week(text: &str) -> (u8, Rare) {
 /// `pattern` without what makes no difference beside a field that holds every day.
 fn plain(mut pattern: Pattern) -> Pattern {
     let (every_date, every_weekday) = (pattern.days == u32::MAX - 1, pattern.weekdays == 0x7F);
-    let either = pattern.day_rule == DayRule::Either;
+    let either = pattern.days_from == DaysFrom::Either;
     let mut rare = pattern.rare.take().map_or_else(Rare::default, |rare| *rare);
     if every_date || (either && every_weekday) {
         pattern.days = u32::MAX - 1;
@@ -256,7 +257,7 @@ fn plain(mut pattern: Pattern) -> Pattern {
         rare = Rare { nth_weekdays: [0; 5], last_weekdays: 0, ..rare };
     }
     if every_date || every_weekday {
-        pattern.day_rule = DayRule::Both;
+        pattern.days_from = DaysFrom::Both;
     }
     Pattern { rare: Some(rare).filter(|rare| *rare != Rare::default()).map(Box::new), ..pattern }
 }
@@ -265,9 +266,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 4_000 }))]
 
     #[test]
-    fn a_sentence_says_all_that_a_schedule_holds_and_no_more(fields in fields()) {
+    fn a_sentence_says_all_that_a_schedule_holds_and_no_more(
+        fields in fields(),
+        day_rule in prop::sample::select(DayRule::ALL),
+    ) {
         let text = fields.text();
-        let Ok(parsed) = syntax::parse(&text) else { return Err(TestCaseError::reject("no such date")) };
+        let Ok(parsed) = syntax::parse(&text, day_rule) else { return Err(TestCaseError::reject("no such date")) };
         let sentence = sentence(&parsed.pattern);
         let read = Reading::of(&sentence).pattern();
         prop_assert_eq!(read, plain(parsed.pattern), "`{}`: {}", text, sentence);

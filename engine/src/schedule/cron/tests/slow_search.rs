@@ -154,11 +154,11 @@ impl Fields {
         self.terms[field].iter().any(|term| term.holds(BOUNDS[field], value, date))
     }
 
-    fn shows(&self, local: DateTime) -> bool {
+    fn shows(&self, local: DateTime, day_rule: DayRule) -> bool {
         let date = local.date();
         let day = || self.holds(DAY, local.day().into(), date);
         let weekday = || self.holds(WEEKDAY, local.weekday().to_sunday_zero_offset().into(), date);
-        let both = self.is_star(DAY) || self.is_star(WEEKDAY);
+        let both = day_rule == DayRule::And || self.is_star(DAY) || self.is_star(WEEKDAY);
         self.holds(SECOND, local.second().into(), date)
             && self.holds(MINUTE, local.minute().into(), date)
             && self.holds(HOUR, local.hour().into(), date)
@@ -198,7 +198,7 @@ impl Fields {
         let step: Span = if self.count == 5 { 1.minute() } else { 1.second() };
         let mut in_gap_matched = false;
         while local <= end {
-            let is_shown = self.shows(local);
+            let is_shown = self.shows(local, options.day_rule);
             let mut fire = |offset: jiff::tz::Offset| {
                 fires_s.insert(offset.to_timestamp(local).expect("in range").as_second());
             };
@@ -314,7 +314,13 @@ pub(super) fn fields() -> impl Strategy<Value = Fields> {
 fn options() -> impl Strategy<Value = CronOptions> {
     let gap = prop::sample::select(vec![None, Some(GapPolicy::Skip), Some(GapPolicy::FireAfter)]);
     let overlaps = vec![None, Some(OverlapPolicy::First), Some(OverlapPolicy::Second), Some(OverlapPolicy::Both)];
-    (gap, prop::sample::select(overlaps)).prop_map(|(gap, overlap)| CronOptions { hash: None, gap, overlap })
+    let day_rules = prop::sample::select(DayRule::ALL);
+    (gap, prop::sample::select(overlaps), day_rules).prop_map(|(gap, overlap, day_rule)| CronOptions {
+        hash: None,
+        gap,
+        overlap,
+        day_rule,
+    })
 }
 
 /// A zone and the start of a window of three days, mostly around a change of that zone's clock.

@@ -2,11 +2,11 @@
 
 use super::super::syntax::{self, EXPRESSION_BYTES_MAX};
 use super::*;
-use crate::schedule::cron::pattern::{DayRule, Pattern, Rare};
+use crate::schedule::cron::pattern::{DaysFrom, Pattern, Rare};
 
 /// What `expression` says where no job's name matters.
 fn parse(expression: &str) -> Result<Pattern, CronError> {
-    syntax::parse(&settle_hashed(expression, 0)?).map(|parsed| parsed.pattern)
+    syntax::parse(&settle_hashed(expression, 0)?, DayRule::Or).map(|parsed| parsed.pattern)
 }
 
 fn bits(mask: u64) -> Vec<u32> {
@@ -142,7 +142,7 @@ fn the_jobs_name_chooses_one_of_the_values() {
 #[test]
 fn without_a_job_no_value_is_chosen() {
     let refusal = CronError::Field { field: CronField::Hour, text: "H(1-5)/2".into(), problem: FieldProblem::Hashed };
-    assert_eq!(syntax::parse("0 H(1-5)/2 * * *"), Err(refusal.clone()));
+    assert_eq!(syntax::parse("0 H(1-5)/2 * * *", DayRule::Or), Err(refusal.clone()));
     let utc = Zones::new().get("UTC").expect("known zone");
     assert_eq!(Cron::new("0 H(1-5)/2 * * *", utc.clone()), Err(refusal));
     let options = CronOptions { hash: Some(7), ..CronOptions::default() };
@@ -175,22 +175,22 @@ fn blanks_of_any_kind_and_number_separate_fields() {
 #[test]
 fn a_day_field_that_begins_with_a_star_is_unrestricted() {
     let cases = [
-        ("0 0 1 * MON", DayRule::Either),
-        ("0 0 1-31 * 0-6", DayRule::Either),
-        ("0 0 1,*/2 * MON", DayRule::Either),
-        ("0 0 * * MON", DayRule::Both),
-        ("0 0 1 * *", DayRule::Both),
-        ("0 0 */2 * MON", DayRule::Both),
-        ("0 0 1 * */2", DayRule::Both),
-        ("0 0 */2,5 * MON", DayRule::Both),
-        ("0 0 ? * MON", DayRule::Both),
-        ("0 0 1 * ?", DayRule::Both),
-        ("0 0 L * MON", DayRule::Either),
-        ("0 0 1 * MON#1", DayRule::Either),
-        ("0 0 H * MON", DayRule::Either),
+        ("0 0 1 * MON", DaysFrom::Either),
+        ("0 0 1-31 * 0-6", DaysFrom::Either),
+        ("0 0 1,*/2 * MON", DaysFrom::Either),
+        ("0 0 * * MON", DaysFrom::Both),
+        ("0 0 1 * *", DaysFrom::Both),
+        ("0 0 */2 * MON", DaysFrom::Both),
+        ("0 0 1 * */2", DaysFrom::Both),
+        ("0 0 */2,5 * MON", DaysFrom::Both),
+        ("0 0 ? * MON", DaysFrom::Both),
+        ("0 0 1 * ?", DaysFrom::Both),
+        ("0 0 L * MON", DaysFrom::Either),
+        ("0 0 1 * MON#1", DaysFrom::Either),
+        ("0 0 H * MON", DaysFrom::Either),
     ];
     for (expression, expected) in cases {
-        assert_eq!(parse(expression).map(|pattern| pattern.day_rule), Ok(expected), "{expression}");
+        assert_eq!(parse(expression).map(|pattern| pattern.days_from), Ok(expected), "{expression}");
     }
 }
 
