@@ -36,7 +36,7 @@ fn a_dead_letter_is_tried_again_once_with_its_own_time() {
 
     let refused = dev.run(&["execution", "redrive", id], "");
     assert_eq!(refused.status, Some(1));
-    assert!(refused.stderr.contains("unknown-execution"), "{refused:?}");
+    assert!(refused.stderr.contains("is no dead letter that is remembered"), "{refused:?}");
     let all = dev.run(&["execution", "redrive", "--all", "--output", "json"], "").ok().json();
     assert_eq!((texts(&all, "id"), texts(&all, "action")), (texts(&json!([again]), "id"), vec!["redriven"]));
     assert_eq!(watch.until("failed")["fire_sequence"], json!(3));

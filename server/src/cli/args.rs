@@ -380,7 +380,7 @@ pub(super) struct DeadLettersArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct RedriveArguments {
-    /// Id of a dead letter, as `execution dead-letters` shows it
+    /// Id of a dead letter, as `execution dead-letters` shows it; many are picked by --all and --prefix
     #[arg(required_unless_present_any = ["all", "prefix"])]
     pub id: Option<String>,
     /// All dead letters

@@ -8,7 +8,7 @@ use super::{
     views::{BackfillAnswer, RedrivenRow},
 };
 use std::{collections::BTreeMap, time::Duration};
-use tickwheel_client::{Client, Execution, JobFilter};
+use tickwheel_client::{Client, Execution, ExecutionId, JobFilter, RefusalCode, RequestError};
 use tokio::{task::JoinSet, time::sleep};
 
 /// Redrives that are on their way at a time.
@@ -43,7 +43,7 @@ pub(super) fn redrive(arguments: &RedriveArguments) -> Result<(), CliError> {
     let format = arguments.output.output;
     if let Some(id) = &arguments.id {
         let id = execution::parse_id(id)?;
-        let redrive = async |client: Client| client.redrive(id).await.map_err(|error| execution::unknown(error, id));
+        let redrive = async |client: Client| client.redrive(id).await.map_err(|error| no_dead_letter(error, id));
         with_client(&arguments.connection, redrive)?;
         return output::write(&format!("{id} is to be tried again\n"));
     }
@@ -74,6 +74,15 @@ pub(super) fn redrive(arguments: &RedriveArguments) -> Result<(), CliError> {
     }
     eprintln!("{} of {} dead letters", rows.len() - failed, rows.len());
     if failed == 0 { Ok(()) } else { Err(CliError::Told) }
+}
+
+fn no_dead_letter(error: RequestError, id: ExecutionId) -> CliError {
+    match error.refusal_code() {
+        Some(RefusalCode::UnknownJob | RefusalCode::UnknownExecution) => CliError::Failed(format!(
+            "unknown-execution: {id} is no dead letter that is remembered; `tickwheel execution dead-letters` shows those that are"
+        )),
+        _ => error.into(),
+    }
 }
 
 /// The jobs at the same time, the dead letters of each in their order.

@@ -144,7 +144,7 @@ fn get(arguments: &ExecutionGetArguments) -> Result<(), CliError> {
 }
 
 /// Without its job the server cannot tell an execution that it has forgotten from one that never was.
-pub(super) fn unknown(error: RequestError, id: ExecutionId) -> CliError {
+fn unknown(error: RequestError, id: ExecutionId) -> CliError {
     match error.refusal_code() {
         Some(RefusalCode::UnknownJob | RefusalCode::UnknownExecution) => CliError::Failed(format!(
             "unknown-execution: {id} is not remembered; `tickwheel execution list` shows those that are"
