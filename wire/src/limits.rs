@@ -20,6 +20,8 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 pub const PAYLOAD_BYTES_MAX: usize = 256 << 10;
 /// How much of an attempt's output or error message is kept, in bytes.
 pub const OUTPUT_BYTES_MAX: usize = 4 << 10;
+/// Longest status of a running attempt, in bytes.
+pub const STATUS_BYTES_MAX: usize = 256;
 /// Most pools that one worker serves.
 pub const WORKER_POOLS_MAX: usize = 16;
 /// Most entries of one page of a list.
