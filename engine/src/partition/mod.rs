@@ -32,7 +32,7 @@ mod intern;
 mod names;
 mod pause;
 pub(crate) mod policy;
-mod query;
+pub(crate) mod query;
 pub(crate) mod recent;
 pub(crate) mod record;
 mod several;

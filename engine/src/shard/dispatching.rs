@@ -228,6 +228,7 @@ impl Shard {
         let (job, execution_id, token) = self.running(id, slot);
         let ended =
             self.decide(id, effects, |partition, turn| partition.end_attempt(slot, &Ending::by_server(outcome), turn));
+        self.statuses.forget(job, token);
         if matches!(outcome, AttemptOutcome::TimedOut | AttemptOutcome::Cancelled) {
             self.tell_to_stop(id, &ended, execution_id, token, reason, effects);
             self.abandon(job, token, ended.volatile.place);

@@ -184,6 +184,7 @@ impl Shard {
             let (job, execution_id, token) = self.running(id, slot);
             self.tell_to_stop(id, &execution, execution_id, token, CancelReason::JobDeleted, effects);
             self.abandon(job, token, execution.volatile.place);
+            self.statuses.forget(job, token);
         }
         self.disarm(id, slot);
         self.decide(id, effects, |partition, turn| partition.delete(slot, turn));

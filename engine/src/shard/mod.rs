@@ -24,6 +24,7 @@ mod input;
 mod jobs;
 mod queries;
 mod reaper;
+mod statuses;
 mod watch;
 mod workers;
 mod working;
@@ -44,6 +45,7 @@ use crate::{
     wheel::{Armed, Wheel},
 };
 use reaper::Reaper;
+use statuses::Statuses;
 use std::{collections::VecDeque, time::Duration};
 use tickwheel_wire::{
     DecodeError, JobId, Now, PartitionId, SessionRef, ShardId, Timestamp, Token,
@@ -101,6 +103,7 @@ pub struct Shard {
     reaper: Reaper,
     /// Slots of attempts that ended here while their worker still runs them, until it says so.
     abandoned: Map<(JobId, Token), AbandonedPlace>,
+    statuses: Statuses,
     outbox: VecDeque<(ShardId, PeerMessage)>,
     due: Vec<(u64, Armed)>,
     /// Ready executions that have a worker's slot each, while they are dispatched.
@@ -140,6 +143,7 @@ impl Shard {
             workers: WorkerBook::default(),
             reaper: Reaper::default(),
             abandoned: Map::default(),
+            statuses: Statuses::default(),
             outbox: VecDeque::new(),
             due: Vec::with_capacity(DUE_PER_CALL),
             offers: Vec::with_capacity(AHEAD),
@@ -190,6 +194,7 @@ impl Shard {
             self.wheel.cancel();
         }
         self.watch_count -= owned.watches.len();
+        self.statuses.forget_partition(id);
         for place in 0..owned.partition.executions().place_count() {
             if let Some(execution) = owned.partition.executions().at(place) {
                 self.vacate(execution.volatile.place);
