@@ -49,9 +49,9 @@ fn dead_letters_are_picked_by_the_labels_of_their_jobs_their_error_and_their_tim
     let labelled = |name: &str, command: &str, team: &str| {
         yearly(name, command) + &format!("retry = {{ attempts_max = 1 }}\nlabels = {{ team = \"{team}\" }}\n")
     };
-    let exits =
-        |name: &str, status: u8, team: &str| labelled(name, &format!("[\"/bin/sh\", \"-c\", \"exit {status}\"]"), team);
-    dev.run(&["job", "apply", "-f", "-"], &(exits("a", 1, "x") + &exits("b", 2, "x") + &exits("c", 1, "y"))).ok();
+    let (fails, does_not_begin) = ("[\"/bin/false\"]", "[\"/no/such/program\"]");
+    let jobs = labelled("a", fails, "x") + &labelled("b", does_not_begin, "x") + &labelled("c", fails, "y");
+    dev.run(&["job", "apply", "-f", "-"], &jobs).ok();
     let mut errors = Vec::new();
     for name in ["a", "b", "c", "a"] {
         let mut watch = dev.watch(name);
@@ -97,7 +97,6 @@ fn dead_letters_are_picked_by_the_labels_of_their_jobs_their_error_and_their_tim
         assert_eq!(answer.status, Some(2), "{answer:?}");
         assert!(answer.stderr.contains(problem), "{answer:?}");
     }
-    // The job does nothing meanwhile, so that its letters wait in its backlog in the order in which they are redriven.
     let redriven = dev.run(&["execution", "redrive", "--label", "team=x"], "").ok();
     assert_eq!(redriven.stdout, "redriven 3 dead letters\n");
     assert_eq!(names("--label team=y"), "c", "the others are as they were");

@@ -4,41 +4,60 @@ mod cli_support;
 
 use cli_support::{Dev, yearly};
 use serde_json::{Value, json};
-use std::time::Duration;
-use tickwheel_client::{Attempt, ConnectConfig, Credentials, Failure, Output, Worker, WorkerHandle};
-use tokio::{runtime::Runtime, sync::mpsc};
+use std::thread::{self, JoinHandle};
+use tickwheel_client::{Attempt, ConnectConfig, Credentials, Failure, Output, Worker};
+use tokio::sync::{mpsc, oneshot};
 
-/// A worker whose handlers give the test their attempts and run until they are asked to stop.
-fn worker(server: &Dev, runtime: &Runtime) -> (WorkerHandle, mpsc::UnboundedReceiver<Attempt>) {
-    let certs = server.data().join("certs");
-    let file = |name: &str| certs.join(name);
-    let credentials =
-        Credentials::from_files(file("ca.pem"), file("worker.pem"), file("worker.key")).expect("certificates");
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let handler = move |attempt: Attempt| {
-        let sender = sender.clone();
-        async move {
-            sender.send(attempt.clone())?;
-            attempt.cancelled().await;
-            Ok::<_, Failure>(Output::none())
-        }
-    };
-    let config = ConnectConfig::new(server.server.clone(), credentials);
-    let _guard = runtime.enter();
-    let worker = Worker::builder(config).pool("standard").concurrency(2).default_handler(handler).build();
-    (worker.expect("settings").start(), receiver)
+/// A worker in a thread of its own, whose handlers run until they are asked to stop.
+struct Talker {
+    attempts: mpsc::UnboundedReceiver<Attempt>,
+    end: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Talker {
+    fn start(server: &Dev) -> Self {
+        let certs = server.data().join("certs");
+        let file = |name: &str| certs.join(name);
+        let credentials =
+            Credentials::from_files(file("ca.pem"), file("worker.pem"), file("worker.key")).expect("certificates");
+        let (sender, attempts) = mpsc::unbounded_channel();
+        let handler = move |attempt: Attempt| {
+            let sender = sender.clone();
+            async move {
+                sender.send(attempt.clone())?;
+                attempt.cancelled().await;
+                Ok::<_, Failure>(Output::none())
+            }
+        };
+        let config = ConnectConfig::new(server.server.clone(), credentials);
+        let (end, ended) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let worker = Worker::builder(config).pool("standard").concurrency(2).default_handler(handler);
+                let handle = worker.build().expect("settings").start();
+                ended.await.expect("the test tells");
+                handle.drain().await.expect("it drains");
+            });
+        });
+        Self { attempts, end, thread }
+    }
+
+    fn stop(self) {
+        self.end.send(()).expect("it waits");
+        self.thread.join().expect("it ends well");
+    }
 }
 
 #[test]
 fn a_status_is_shown_by_every_command_about_executions() {
     let server = Dev::start_server();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let (handle, mut attempts) = worker(&server, &runtime);
+    let mut talker = Talker::start(&server);
     server.run(&["job", "apply", "-f", "-"], &yearly("copy", "[\"any\"]")).ok();
     let mut watch = server.watch("copy");
     server.run(&["job", "trigger", "copy"], "").ok();
-    let attempt = attempts.blocking_recv().expect("an attempt");
+    let attempt = talker.attempts.blocking_recv().expect("an attempt");
     assert_eq!(watch.until("running")["status"], Value::Null);
     for status in ["copied 1 of 9 files", "copied 2 of 9 files"] {
         attempt.progress(250);
@@ -58,10 +77,7 @@ fn a_status_is_shown_by_every_command_about_executions() {
     assert_eq!(watch.until("succeeded")["status"], Value::Null);
     let ended = server.run(&["execution", "get", &id, "--output", "json"], "").ok().json();
     assert_eq!(ended["status"], Value::Null, "it goes with the attempt");
-    runtime
-        .block_on(async { tokio::time::timeout(Duration::from_secs(30), handle.drain()).await })
-        .expect("in time")
-        .ok();
+    talker.stop();
 }
 
 #[test]
