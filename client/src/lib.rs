@@ -79,6 +79,7 @@
 //!         }
 //!         // ... a tenth of the work; `attempt.token()` fences what it changes ...
 //!         attempt.progress((step + 1) * 100);
+//!         attempt.status(format!("{} of 10 tables are read", step + 1))?;
 //!     }
 //!     Ok(format!("the report for {region} is done").into())
 //! }
@@ -163,8 +164,12 @@ pub use definition::{JobBuilder, JobDefinition, Schedule};
 pub use error::{ConnectError, Refusal, RequestError, SessionError};
 pub use session::{Dialer, Session, SessionReceiver, SessionSender};
 pub use topology::Topology;
-pub use types::{Backfill, CommandDone, Execution, ExecutionFilter, Job, JobFilter, Submission, Transition};
-pub use worker::{Attempt, Failure, Output, Shards, StopReason, Worker, WorkerBuilder, WorkerError, WorkerHandle};
+pub use types::{
+    Backfill, CommandDone, DeadLetterFilter, Execution, ExecutionFilter, Job, JobFilter, Submission, Transition,
+};
+pub use worker::{
+    Attempt, Failure, Output, Shards, StatusError, StopReason, Worker, WorkerBuilder, WorkerError, WorkerHandle,
+};
 
 pub use tickwheel_wire::{
     ExecutionId, FireSequence, InstanceId, JobId, PartitionId, ShardId, Timestamp, Token,

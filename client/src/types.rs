@@ -4,7 +4,7 @@ use crate::{definition::JobDefinition, error::RequestError};
 use std::time::Duration;
 use tickwheel_wire::{
     ExecutionId, FireSequence, JobId, Timestamp, Token,
-    frame::request::{BackfillTaken, Done, ExecutionState, ExecutionView, JobView, Submitted},
+    frame::request::{BackfillTaken, Done, ExecutionState, ExecutionView, JobView, Remark, Submitted},
     job::JobStates,
 };
 
@@ -75,6 +75,8 @@ pub struct Job {
     pub revision: u64,
     /// Whether it is paused.
     pub paused: bool,
+    /// After how many failures one after another its rules paused it; none: it is not paused, or by request.
+    pub paused_after_failures: Option<u16>,
     /// When it was created.
     pub created_at: Timestamp,
     /// Next fire; none: never.
@@ -88,7 +90,7 @@ pub struct Job {
 }
 
 impl Job {
-    pub(crate) fn from_frame(frame: &JobView<'_>) -> Result<Self, RequestError> {
+    pub(crate) fn from_frame(frame: &JobView<'_>, remark: OwnedRemark) -> Result<Self, RequestError> {
         let definition = JobDefinition::decode(frame.spec)
             .map_err(|error| RequestError::UnexpectedAnswer(format!("the job's definition: {error}")))?;
         Ok(Self {
@@ -96,6 +98,7 @@ impl Job {
             definition,
             revision: frame.revision,
             paused: frame.paused,
+            paused_after_failures: remark.paused_after_failures,
             created_at: frame.created_at,
             next_fire: unless_never(frame.next_fire),
             fire_sequence: frame.fire_sequence,
@@ -125,6 +128,10 @@ pub struct Execution {
     pub cancel_requested: bool,
     /// Progress as the worker tells it, in thousandths.
     pub progress_permille: u16,
+    /// What the handler of the running attempt says about it; empty: nothing.
+    pub status: String,
+    /// In a watch: the end of the execution was the last of so many failures one after another, after which the job's rules paused it.
+    pub paused_job_after_failures: Option<u16>,
     /// When it was to fire.
     pub scheduled_at: Timestamp,
     /// When the attempt was dispatched.
@@ -141,8 +148,22 @@ pub struct Execution {
     pub output: Vec<u8>,
 }
 
-impl From<&ExecutionView<'_>> for Execution {
-    fn from(frame: &ExecutionView<'_>) -> Self {
+/// What a node remarks on a view.
+#[derive(Debug, Default)]
+pub(crate) struct OwnedRemark {
+    paused_after_failures: Option<u16>,
+    status: String,
+}
+
+impl From<&Remark<'_>> for OwnedRemark {
+    fn from(frame: &Remark<'_>) -> Self {
+        let failures = frame.paused_after_failures;
+        Self { paused_after_failures: (failures > 0).then_some(failures), status: frame.status.to_owned() }
+    }
+}
+
+impl Execution {
+    pub(crate) fn from_frame(frame: &ExecutionView<'_>, remark: OwnedRemark) -> Self {
         Self {
             id: ExecutionId { job: frame.job, fire_sequence: frame.fire_sequence },
             tenant: frame.tenant.to_owned(),
@@ -152,6 +173,8 @@ impl From<&ExecutionView<'_>> for Execution {
             state: frame.state,
             cancel_requested: frame.cancel_requested,
             progress_permille: frame.progress_permille,
+            status: remark.status,
+            paused_job_after_failures: remark.paused_after_failures,
             scheduled_at: frame.scheduled_at,
             dispatched_at: frame.dispatched_at,
             finished_at: unless_zero(frame.finished_at),
@@ -178,6 +201,35 @@ pub struct JobFilter {
     pub states: JobStates,
 }
 
+/// Which dead letters a list shows, and in which order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// Only this tenant's; empty: all that the identity may see.
+    pub tenant: String,
+    /// Only those of jobs whose names begin so; empty: all.
+    pub prefix: String,
+    /// Only those of jobs that exist and whose labels meet this selector, as [`JobFilter::labels`]; empty: all.
+    pub labels: String,
+    /// Only those of jobs that exist and have one of these states; none: all.
+    pub states: JobStates,
+    /// Only those whose last attempt ended at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only those whose last attempt ended before this time.
+    pub until: Option<Timestamp>,
+    /// Only those whose error has this name, or that ended without an error in the state of this name (`timed-out`, `worker-lost`); empty: all.
+    pub error: String,
+    /// The oldest of each partition first, in place of the newest.
+    pub oldest_first: bool,
+}
+
+impl From<JobFilter> for DeadLetterFilter {
+    /// Those of the jobs that the filter picks.
+    fn from(jobs: JobFilter) -> Self {
+        let JobFilter { tenant, prefix, labels, states } = jobs;
+        Self { tenant, prefix, labels, states, ..Self::default() }
+    }
+}
+
 /// Which executions a list shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecutionFilter {
@@ -197,7 +249,7 @@ pub struct ExecutionFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transition {
-    /// An execution changed its state.
+    /// An execution changed its state, or its running attempt its status.
     Execution(Execution),
     /// The session was lost and is back: transitions in between were not seen. List the executions to catch up.
     Resumed,

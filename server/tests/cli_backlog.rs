@@ -28,7 +28,8 @@ fn a_dead_letter_is_tried_again_once_with_its_own_time() {
     assert_eq!(letters(&["--prefix", "b"]), json!([]));
 
     let dry = dev.run(&["execution", "redrive", "--prefix", "a", "--dry-run", "--output", "json"], "").ok().json();
-    assert_eq!((texts(&dry, "id"), texts(&dry, "action")), (vec![id], vec!["would be redriven"]));
+    assert_eq!((texts(&dry, "execution_id"), texts(&dry, "action")), (vec![id], vec!["redriven"]));
+    assert_eq!((&dry[0]["dry_run"], &dry[0]["scheduled_at"]), (&json!(true), &failed["scheduled_at"]));
     dev.run(&["execution", "redrive", id], "").ok();
     let again = watch.until("failed");
     assert_eq!((&again["fire_sequence"], &again["scheduled_at"]), (&json!(2), &failed["scheduled_at"]));
@@ -38,8 +39,86 @@ fn a_dead_letter_is_tried_again_once_with_its_own_time() {
     assert_eq!(refused.status, Some(1));
     assert!(refused.stderr.contains("is no dead letter that is remembered"), "{refused:?}");
     let all = dev.run(&["execution", "redrive", "--all", "--output", "json"], "").ok().json();
-    assert_eq!((texts(&all, "id"), texts(&all, "action")), (texts(&json!([again]), "id"), vec!["redriven"]));
+    assert_eq!((texts(&all, "execution_id"), texts(&all, "action")), (texts(&json!([again]), "id"), vec!["redriven"]));
     assert_eq!(watch.until("failed")["fire_sequence"], json!(3));
+}
+
+#[test]
+fn dead_letters_are_picked_by_the_labels_of_their_jobs_their_error_and_their_time() {
+    let dev = Dev::start();
+    let labelled = |name: &str, command: &str, team: &str| {
+        yearly(name, command) + &format!("retry = {{ attempts_max = 1 }}\nlabels = {{ team = \"{team}\" }}\n")
+    };
+    let (fails, does_not_begin) = ("[\"/bin/false\"]", "[\"/no/such/program\"]");
+    let jobs = labelled("a", fails, "x") + &labelled("b", does_not_begin, "x") + &labelled("c", fails, "y");
+    dev.run(&["job", "apply", "-f", "-"], &jobs).ok();
+    let mut errors = Vec::new();
+    for name in ["a", "b", "c", "a"] {
+        let mut watch = dev.watch(name);
+        dev.run(&["job", "trigger", name], "").ok();
+        let failed = watch.until("failed");
+        errors.push((failed["error"].as_str().expect("a name").to_owned(), failed["finished_at"].clone()));
+    }
+    let names = |arguments: &str| {
+        let words: Vec<_> = arguments.split_whitespace().collect();
+        let dry = dev.run(&[&["execution", "redrive", "--dry-run", "--output", "json"], &words[..]].concat(), "");
+        let letters = dev.run(&[&["execution", "dead-letters", "--output", "json"], &words[..]].concat(), "");
+        let mut names: Vec<_> = texts(&dry.ok().json(), "name").into_iter().map(str::to_owned).collect();
+        let mut listed: Vec<_> = texts(&letters.ok().json(), "job").into_iter().map(str::to_owned).collect();
+        listed.sort();
+        names.sort();
+        assert_eq!(names, listed, "{arguments}");
+        names.concat()
+    };
+    let third = errors[2].1.as_str().expect("a time");
+    for (arguments, expected) in [
+        ("--label team=x", "aab"),
+        ("--label team=y", "c"),
+        ("--label team=x --prefix a", "aa"),
+        ("--state failing", "aabc"),
+        ("--state paused", ""),
+        ("--since 1h", "aabc"),
+        ("--until 1h", ""),
+        (&format!("--since {third}"), "ac"),
+        (&format!("--until {third}"), "ab"),
+        (&format!("--error {}", errors[1].0), "b"),
+        ("--error nothing-such", ""),
+    ] {
+        assert_eq!(names(arguments), expected, "{arguments}");
+    }
+    for (arguments, problem) in [
+        (&["execution", "redrive"][..], "required"),
+        (&["execution", "redrive", "--since", "yesterday"], "nor an age"),
+        (&["execution", "redrive", "--prefix", ""], "an empty filter picks nothing"),
+        (&["execution", "redrive", "--all", "--error", "x"], "--all goes with no other filter"),
+        (&["execution", "redrive", "1.2.3/4", "--label", "team=x"], "cannot be used with"),
+    ] {
+        let answer = dev.run(arguments, "");
+        assert_eq!(answer.status, Some(2), "{answer:?}");
+        assert!(answer.stderr.contains(problem), "{answer:?}");
+    }
+    let redriven = dev.run(&["execution", "redrive", "--label", "team=x"], "").ok();
+    assert_eq!(redriven.stdout, "redriven 3 dead letters\n");
+    assert_eq!(names("--label team=y"), "c", "the others are as they were");
+}
+
+#[test]
+fn the_oldest_dead_letter_of_a_job_is_tried_again_first() {
+    let dev = Dev::start();
+    dev.run(&["job", "apply", "-f", "-"], &failing("a")).ok();
+    let mut watch = dev.watch("a");
+    let mut scheduled = Vec::new();
+    for _ in 0..4 {
+        dev.run(&["job", "trigger", "a"], "").ok();
+        scheduled.push(watch.until("failed")["scheduled_at"].clone());
+    }
+    let rows = dev.run(&["execution", "redrive", "--all", "--output", "json"], "").ok().json();
+    assert_eq!(
+        rows.as_array().expect("rows").iter().map(|row| row["scheduled_at"].clone()).collect::<Vec<_>>(),
+        scheduled
+    );
+    let again: Vec<_> = (0..4).map(|_| watch.until("failed")["scheduled_at"].clone()).collect();
+    assert_eq!(again, scheduled);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 pub const PAYLOAD_BYTES_MAX: usize = 256 << 10;
 /// How much of an attempt's output or error message is kept, in bytes.
 pub const OUTPUT_BYTES_MAX: usize = 4 << 10;
+/// Longest status of a running attempt, in bytes.
+pub const STATUS_BYTES_MAX: usize = 256;
 /// Most pools that one worker serves.
 pub const WORKER_POOLS_MAX: usize = 16;
 /// Most entries of one page of a list.
@@ -30,6 +32,8 @@ pub const SHARDS_MAX: u16 = 256;
 pub const CATCH_UP_MAX: u32 = 1_000;
 /// Longest jitter of a firing, in milliseconds: a day.
 pub const JITTER_MS_MAX: u32 = 86_400_000;
+/// Longest name of an error, in bytes.
+pub const ERROR_NAME_BYTES_MAX: usize = 255;
 /// Longest list of names of errors, in bytes.
 pub const ERROR_NAMES_BYTES_MAX: usize = 1_024;
 /// Most executions in a job's backlog.

@@ -196,7 +196,8 @@ fn check<'a, F: Frame<'a> + PartialEq + Debug>(vector: &'a Vector, frame: &F) {
     let (head, body) = vector.bytes.split_first_chunk().expect("a header");
     let header = FrameHeader::from_bytes(head).unwrap();
     assert_eq!((header.body_bytes as usize, header.frame_type), (body.len(), F::TYPE.number()), "{vector:?}");
-    assert_eq!(header.flags, FrameHeader::CRITICAL, "{vector:?}");
+    let is_skippable = matches!(F::TYPE, FrameType::ReportStatus | FrameType::Remark);
+    assert_eq!(header.flags, if is_skippable { 0 } else { FrameHeader::CRITICAL }, "{vector:?}");
     assert_eq!(F::decode_body(body).as_ref(), Ok(frame), "{vector:?} is decoded");
 }
 
@@ -255,13 +256,18 @@ fn check_request(v: &Vector, frame_type: FrameType) {
         FrameType::Unwatch => check(v, &build!(v, Unwatch { request_id partition watch })),
         FrameType::ReadCounters => check(v, &build!(v, ReadCounters { request_id })),
         FrameType::ListDeadLetters => {
-            check(v, &build!(v, ListDeadLetters { request_id partition tenant prefix cursor limit }));
+            let list = build!(v, ListDeadLetters { request_id partition tenant prefix cursor limit },
+                selection: LetterSelection { labels states since until error oldest_first });
+            check(v, &list);
         }
         FrameType::RedriveExecution => {
             check(v, &build!(v, RedriveExecution { request_id partition job fire_sequence }));
         }
         FrameType::BackfillJob => {
             check(v, &build!(v, BackfillJob { request_id partition tenant name from until dry_run }));
+        }
+        FrameType::ReportStatus => {
+            check(v, &build!(v, ReportStatus { request_id partition job fire_sequence token status }));
         }
         other => panic!("{other} is no request"),
     }
@@ -287,6 +293,7 @@ fn check_answer(v: &Vector, frame_type: FrameType) {
         }
         FrameType::Counters => check(v, &build!(v, Counters { request_id shard counters })),
         FrameType::BackfillTaken => check(v, &build!(v, BackfillTaken { request_id job count until backlog })),
+        FrameType::Remark => check(v, &build!(v, Remark { request_id paused_after_failures status })),
         other => panic!("{other} is no answer"),
     }
 }

@@ -1,33 +1,47 @@
 //! What a job has to make up for: dead letters and firings of the past.
 
 use super::{
-    Client, bounded, done, encoded,
+    Client, bounded, check_selector, done, encoded,
     pager::{self, ExecutionPager, Pager},
     request::{Reply, Sink},
     unexpected,
 };
 use crate::{
     error::RequestError,
-    types::{Backfill, CommandDone, JobFilter},
+    types::{Backfill, CommandDone, DeadLetterFilter},
 };
 use tickwheel_wire::{
     ExecutionId, Timestamp,
-    frame::request::{BackfillJob, JobVerb, ListDeadLetters, RedriveExecution},
+    frame::request::{BackfillJob, JobVerb, LetterSelection, ListDeadLetters, RedriveExecution},
     limits,
 };
 
 impl Client {
-    /// Lists the dead letters of tenant and prefix (labels and states pick nothing here) that the node remembers, by partition, the newest of each first: executions whose last attempt failed. Those
-    /// that were redriven are none any more.
+    /// Lists the dead letters that the node remembers and the filter picks, by partition, the newest of each first unless it says otherwise:
+    /// executions whose last attempt failed. Those that were redriven are none any more.
     ///
     /// # Errors
-    /// [`RequestError::TooLong`] when the filter is longer than any name.
-    pub fn dead_letters(&self, filter: JobFilter) -> Result<ExecutionPager, RequestError> {
+    /// [`RequestError::TooLong`] when the filter is longer than any name, [`RequestError::Filter`] when it means nothing.
+    pub fn dead_letters(&self, filter: DeadLetterFilter) -> Result<ExecutionPager, RequestError> {
         bounded("tenant", &filter.tenant, limits::TENANT_NAME_BYTES_MAX)?;
         bounded("prefix", &filter.prefix, limits::JOB_NAME_BYTES_MAX)?;
+        bounded("error", &filter.error, limits::ERROR_NAME_BYTES_MAX)?;
+        check_selector(&filter.labels)?;
+        if filter.until == Some(Timestamp::EPOCH) {
+            let problem = "nothing ended before 1970".to_owned();
+            return Err(RequestError::Filter { field: "until", problem });
+        }
         let encode = move |request_id, partition, cursor| {
-            let (tenant, prefix) = (&*filter.tenant, &*filter.prefix);
-            encoded(&ListDeadLetters { request_id, partition, tenant, prefix, cursor, limit: pager::PAGE_ENTRIES })
+            let (tenant, prefix, limit) = (&*filter.tenant, &*filter.prefix, pager::PAGE_ENTRIES);
+            let selection = LetterSelection {
+                labels: &filter.labels,
+                states: filter.states,
+                since: filter.since.unwrap_or_default(),
+                until: filter.until.unwrap_or_default(),
+                error: &filter.error,
+                oldest_first: filter.oldest_first,
+            };
+            encoded(&ListDeadLetters { request_id, partition, tenant, prefix, cursor, limit, selection })
         };
         let rows = |reply| match reply {
             Reply::Executions(rows, cursor) => Some((rows, cursor)),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::RequestError,
-    types::{CommandDone, Execution, ExecutionFilter, Job, JobFilter},
+    types::{CommandDone, DeadLetterFilter, Execution, ExecutionFilter, Job, JobFilter},
 };
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use std::{
 use tickwheel_wire::{
     ExecutionId, JobId, Timestamp,
     frame::{
-        request::{CancelExecution, ExpectedJob, JobCommand, JobVerb},
+        request::{CancelExecution, ExpectedJob, JobCommand, JobVerb, RedriveExecution},
         session::RefusalCode,
     },
 };
@@ -49,6 +49,9 @@ pub enum BulkAction {
     ClearBacklog(JobFilter),
     /// Cancels executions in flight.
     Cancel(ExecutionFilter),
+    /// Tries dead letters again, of each job the oldest first, as [`Client::redrive`](super::Client::redrive) does with one. Those that a job's
+    /// backlog has no room for fail with `overloaded`.
+    Redrive(DeadLetterFilter),
 }
 
 /// What became of one job or execution.
@@ -59,7 +62,8 @@ pub enum BulkOutcome {
     Planned,
     /// It is done, durably.
     Done(CommandDone),
-    /// Nothing had to be done: the job was paused, was not paused, or was gone already, or the execution had ended.
+    /// Nothing had to be done: the job was paused, was not paused, or was gone already, the execution had ended, or the dead letter was
+    /// redriven already or is remembered no more.
     Unchanged,
     /// It was refused, or it is unknown whether it was done.
     Failed(RequestError),
@@ -77,8 +81,10 @@ pub struct BulkReport {
     pub job: JobId,
     /// The revision of the job that was listed, and that it had to have; none for executions.
     pub revision: Option<u64>,
-    /// The execution, when executions are cancelled.
+    /// The execution, when executions are cancelled or redriven.
     pub execution: Option<ExecutionId>,
+    /// When the execution was to fire; none: it is a job.
+    pub scheduled_at: Option<Timestamp>,
     /// When the job was to fire next as it was listed; none: never, or it is an execution.
     pub next_fire: Option<Timestamp>,
     /// What became of it.
@@ -117,7 +123,8 @@ impl BulkStopper {
 #[derive(Debug)]
 enum Source {
     Jobs(JobVerb, JobPager),
-    Executions(ExecutionPager),
+    Running(ExecutionPager),
+    DeadLetters(ExecutionPager),
 }
 
 /// What will be reported, in the order of the list.
@@ -160,7 +167,11 @@ impl Bulk {
             BulkAction::ClearBacklog(filter) => jobs(JobVerb::ClearBacklog, filter)?,
             BulkAction::Cancel(filter) => {
                 let filter = ExecutionFilter { tenant: own(filter.tenant), in_flight: true, ..filter };
-                Source::Executions(client.executions(filter)?)
+                Source::Running(client.executions(filter)?)
+            }
+            BulkAction::Redrive(filter) => {
+                let filter = DeadLetterFilter { tenant: own(filter.tenant), oldest_first: true, ..filter };
+                Source::DeadLetters(client.dead_letters(filter)?)
             }
         };
         Ok(Self {
@@ -236,7 +247,7 @@ impl Bulk {
     fn may_start(&self) -> bool {
         let is_ready = match &self.source {
             Source::Jobs(_, pager) => pager.has_row(),
-            Source::Executions(pager) => pager.has_row(),
+            Source::Running(pager) | Source::DeadLetters(pager) => pager.has_row(),
         };
         self.listing
             && !self.stopped.load(Ordering::Relaxed)
@@ -251,7 +262,10 @@ impl Bulk {
                 let verb = *verb;
                 pager.next().await.map(|row| row.map(|job| of_job(job, verb)))
             }
-            Source::Executions(pager) => pager.next().await.map(|row| row.map(of_execution)),
+            Source::Running(pager) => pager.next().await.map(|row| row.map(of_running)),
+            Source::DeadLetters(pager) => {
+                pager.next().await.map(|row| row.map(|letter| of_execution(letter, BulkOutcome::Planned)))
+            }
         }
     }
 
@@ -273,9 +287,16 @@ impl Bulk {
                 let repeatable = matches!(verb, JobVerb::Pause | JobVerb::Resume | JobVerb::ClearBacklog);
                 self.client.start(partition, repeatable, encode, Sink::Single).await
             }
-            Source::Executions(_) => {
+            Source::Running(_) => {
                 let fire_sequence = report.execution.map(|id| id.fire_sequence).unwrap_or_default();
                 let encode = |request_id| encoded(&CancelExecution { request_id, partition, job, fire_sequence });
+                self.client.start(partition, true, encode, Sink::Single).await
+            }
+            // Commands of one partition take effect in the order in which they are sent, and a letter that was redriven is none any more: so
+            // the order of the list stays, and what is sent twice is done once.
+            Source::DeadLetters(_) => {
+                let fire_sequence = report.execution.map(|id| id.fire_sequence).unwrap_or_default();
+                let encode = |request_id| encoded(&RedriveExecution { request_id, partition, job, fire_sequence });
                 self.client.start(partition, true, encode, Sink::Single).await
             }
         }
@@ -297,7 +318,8 @@ impl Bulk {
         match (&self.source, error.refusal_code()) {
             (Source::Jobs(JobVerb::Delete, _), code) => code == Some(RefusalCode::UnknownJob),
             (Source::Jobs(..), _) => false,
-            (Source::Executions(_), code) => {
+            (Source::DeadLetters(_), code) => code == Some(RefusalCode::UnknownExecution),
+            (Source::Running(_), code) => {
                 matches!(code, Some(RefusalCode::UnknownJob | RefusalCode::UnknownExecution))
             }
         }
@@ -327,19 +349,26 @@ fn of_job(job: Job, verb: JobVerb) -> BulkReport {
         job: job.id,
         revision: Some(job.revision),
         execution: None,
+        scheduled_at: None,
         next_fire: job.next_fire,
         outcome: if is_so_already { BulkOutcome::Unchanged } else { BulkOutcome::Planned },
     }
 }
 
-fn of_execution(execution: Execution) -> BulkReport {
+fn of_running(execution: Execution) -> BulkReport {
+    let outcome = if execution.cancel_requested { BulkOutcome::Unchanged } else { BulkOutcome::Planned };
+    of_execution(execution, outcome)
+}
+
+fn of_execution(execution: Execution, outcome: BulkOutcome) -> BulkReport {
     BulkReport {
         tenant: execution.tenant,
         job_name: execution.job_name,
         job: execution.id.job,
         revision: None,
         execution: Some(execution.id),
+        scheduled_at: Some(execution.scheduled_at),
         next_fire: None,
-        outcome: if execution.cancel_requested { BulkOutcome::Unchanged } else { BulkOutcome::Planned },
+        outcome,
     }
 }

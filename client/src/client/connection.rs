@@ -12,7 +12,7 @@ use crate::{
     error::{ConnectError, Refusal, RequestError, SessionError},
     link::{CloseOnDrop, Directory, Outbox},
     session::{Session, SessionReceiver},
-    types::Transition,
+    types::{OwnedRemark, Transition},
 };
 use std::{
     collections::BTreeMap,
@@ -88,6 +88,8 @@ struct Pending {
     /// Kept for repetition; empty when that is not allowed.
     frame: Vec<u8>,
     sink: Sink,
+    /// What was remarked on the view that is to come.
+    remark: OwnedRemark,
 }
 
 impl Connection {
@@ -177,7 +179,7 @@ impl Connection {
             if pending.frame.is_empty() {
                 pending.sink.fail(RequestError::Disconnected);
             } else if !pending.sink.is_closed() {
-                self.pending.insert(id, pending);
+                self.pending.insert(id, Pending { remark: OwnedRemark::default(), ..pending });
             }
         }
     }
@@ -277,7 +279,7 @@ impl Connection {
             self.prune();
         }
         let frame = if call.repeatable { call.frame } else { Vec::new() };
-        self.pending.insert(call.request_id, Pending { frame, sink: call.sink });
+        self.pending.insert(call.request_id, Pending { frame, sink: call.sink, remark: OwnedRemark::default() });
     }
 
     /// Forgets requests that nobody waits for. Called when their number doubled, so that it costs little per request.
@@ -303,9 +305,9 @@ impl Connection {
         let Some(pending) = self.pending.get_mut(&request_id) else {
             return Ok(None);
         };
-        let (step, answer) = pending.sink.accept(frame)?;
+        let (step, answer) = pending.sink.accept(frame, &mut pending.remark)?;
         if step != Step::More
-            && let Some(Pending { frame, sink }) = self.pending.remove(&request_id)
+            && let Some(Pending { frame, sink, .. }) = self.pending.remove(&request_id)
         {
             if step == Step::Unwatch
                 && let Ok((_, partition)) = request_head(&frame[FrameHeader::BYTES..])

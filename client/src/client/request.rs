@@ -3,14 +3,14 @@
 use crate::{
     batch::RawFrame,
     error::{Refusal, RequestError},
-    types::{Backfill, CommandDone, Execution, Job, Submission, Transition},
+    types::{Backfill, CommandDone, Execution, Job, OwnedRemark, Submission, Transition},
 };
 use std::time::Duration;
 use tickwheel_wire::{
     DecodeError, PartitionId,
     frame::{
         Frame, FrameType,
-        request::{BackfillTaken, Done, ExecutionView, JobView, PageEnd, Submitted},
+        request::{BackfillTaken, Done, ExecutionView, JobView, PageEnd, Remark, Submitted},
         session::Refused,
     },
 };
@@ -106,17 +106,26 @@ impl Sink {
     }
 
     /// Takes a frame with this request's id; on [`Step::Finished`] and [`Step::Unwatch`] the answer is still to be sent with
-    /// [`Sink::finish`].
-    pub fn accept(&mut self, frame: RawFrame<'_>) -> Result<(Step, Option<Result<Reply, RequestError>>), DecodeError> {
+    /// [`Sink::finish`]. `remark` is what was remarked on the view that is to come.
+    pub fn accept(
+        &mut self,
+        frame: RawFrame<'_>,
+        remark: &mut OwnedRemark,
+    ) -> Result<(Step, Option<Result<Reply, RequestError>>), DecodeError> {
+        if frame.frame_type == FrameType::Remark {
+            *remark = OwnedRemark::from(&Remark::decode_body(frame.body)?);
+            return Ok((Step::More, None));
+        }
+        let remark = std::mem::take(remark);
         if frame.frame_type == FrameType::Refused {
             let refusal = Refusal::from(&Refused::decode_body(frame.body)?);
             return Ok((Step::Finished, Some(Err(RequestError::Refused(refusal)))));
         }
         match self {
-            Self::Single(_) => Ok((Step::Finished, Some(single(frame)?))),
-            Self::Jobs(rows, _) => page(frame, rows, job_row, Reply::Jobs),
-            Self::Executions(rows, _) => page(frame, rows, execution_row, Reply::Executions),
-            Self::Watch(watch) => watch.accept(frame),
+            Self::Single(_) => Ok((Step::Finished, Some(single(frame, remark)?))),
+            Self::Jobs(rows, _) => page(frame, remark, rows, job_row, Reply::Jobs),
+            Self::Executions(rows, _) => page(frame, remark, rows, execution_row, Reply::Executions),
+            Self::Watch(watch) => watch.accept(frame, remark),
         }
     }
 
@@ -136,23 +145,23 @@ fn unexpected(frame_type: FrameType) -> RequestError {
     RequestError::UnexpectedAnswer(format!("a `{frame_type}` frame"))
 }
 
-fn single(frame: RawFrame<'_>) -> Result<Result<Reply, RequestError>, DecodeError> {
+fn single(frame: RawFrame<'_>, remark: OwnedRemark) -> Result<Result<Reply, RequestError>, DecodeError> {
     Ok(match frame.frame_type {
         FrameType::Submitted => Ok(Reply::Submitted(Submitted::decode_body(frame.body)?.into())),
         FrameType::Done => Ok(Reply::Done(Done::decode_body(frame.body)?.into())),
         FrameType::BackfillTaken => Ok(Reply::Backfill(BackfillTaken::decode_body(frame.body)?.into())),
-        FrameType::JobView => job_row(frame.body)?.map(|job| Reply::Job(Box::new(job))),
-        FrameType::ExecutionView => execution_row(frame.body)?.map(|row| Reply::Execution(Box::new(row))),
+        FrameType::JobView => job_row(frame.body, remark)?.map(|job| Reply::Job(Box::new(job))),
+        FrameType::ExecutionView => execution_row(frame.body, remark)?.map(|row| Reply::Execution(Box::new(row))),
         other => Err(unexpected(other)),
     })
 }
 
-fn job_row(body: &[u8]) -> Result<Result<Job, RequestError>, DecodeError> {
-    Ok(Job::from_frame(&JobView::decode_body(body)?))
+fn job_row(body: &[u8], remark: OwnedRemark) -> Result<Result<Job, RequestError>, DecodeError> {
+    Ok(Job::from_frame(&JobView::decode_body(body)?, remark))
 }
 
-fn execution_row(body: &[u8]) -> Result<Result<Execution, RequestError>, DecodeError> {
-    Ok(Ok(Execution::from(&ExecutionView::decode_body(body)?)))
+fn execution_row(body: &[u8], remark: OwnedRemark) -> Result<Result<Execution, RequestError>, DecodeError> {
+    Ok(Ok(Execution::from_frame(&ExecutionView::decode_body(body)?, remark)))
 }
 
 type Decoded<T> = Result<Result<T, RequestError>, DecodeError>;
@@ -160,8 +169,9 @@ type Accepted = Result<(Step, Option<Result<Reply, RequestError>>), DecodeError>
 
 fn page<T>(
     frame: RawFrame<'_>,
+    remark: OwnedRemark,
     rows: &mut Vec<T>,
-    row: fn(&[u8]) -> Decoded<T>,
+    row: fn(&[u8], OwnedRemark) -> Decoded<T>,
     reply: fn(Vec<T>, u64) -> Reply,
 ) -> Accepted {
     match frame.frame_type {
@@ -170,7 +180,7 @@ fn page<T>(
             Ok((Step::Finished, Some(Ok(reply(std::mem::take(rows), cursor)))))
         }
         FrameType::JobView | FrameType::ExecutionView if rows.len() < usize::from(super::pager::PAGE_ENTRIES) => {
-            match row(frame.body)? {
+            match row(frame.body, remark)? {
                 Ok(row) => {
                     rows.push(row);
                     Ok((Step::More, None))
@@ -183,7 +193,7 @@ fn page<T>(
 }
 
 impl WatchSink {
-    fn accept(&mut self, frame: RawFrame<'_>) -> Accepted {
+    fn accept(&mut self, frame: RawFrame<'_>, remark: OwnedRemark) -> Accepted {
         match frame.frame_type {
             FrameType::Done => {
                 let done = Done::decode_body(frame.body)?;
@@ -193,7 +203,7 @@ impl WatchSink {
                 Ok((Step::More, None))
             }
             FrameType::ExecutionView => {
-                let row = Execution::from(&ExecutionView::decode_body(frame.body)?);
+                let row = Execution::from_frame(&ExecutionView::decode_body(frame.body)?, remark);
                 Ok(self.tell(Transition::Execution(row)))
             }
             other => Ok((Step::Unwatch, Some(Err(unexpected(other))))),

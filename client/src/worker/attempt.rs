@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use tickwheel_wire::{
     ExecutionId, FireSequence, JobId, Timestamp, Token,
     frame::work::{CancelReason, Dispatch},
     job::Priority,
+    limits::STATUS_BYTES_MAX,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -55,6 +56,33 @@ impl From<CancelReason> for StopReason {
     }
 }
 
+/// Why a status is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// It is too long.
+    #[error("`status` has {bytes} bytes; at most {bytes_max} are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        bytes_max: usize,
+    },
+    /// It holds a control character, such as the end of a line.
+    #[error("`status` holds a control character")]
+    ControlCharacter,
+}
+
+/// What the handler says about the attempt.
+#[derive(Debug, Default)]
+struct Status {
+    text: String,
+    /// Whether the handler has ever said anything.
+    is_set: bool,
+    /// Whether the text still waits to be told to the node.
+    is_untold: bool,
+}
+
 /// One try of an execution, for its handler. Cheap to clone.
 #[derive(Clone)]
 pub struct Attempt {
@@ -76,7 +104,8 @@ struct Inner {
     heartbeat: Option<Duration>,
     stop: watch::Sender<Option<StopReason>>,
     progress_permille: AtomicU16,
-    /// Whether the last progress still waits to be told to the node.
+    status: Mutex<Status>,
+    /// Whether the last progress or status still waits to be told to the node.
     untold: AtomicBool,
     progressed: mpsc::Sender<Key>,
 }
@@ -109,6 +138,7 @@ impl Attempt {
                 heartbeat: limit(head.heartbeat_ms),
                 stop: watch::Sender::new(None),
                 progress_permille: AtomicU16::new(0),
+                status: Mutex::default(),
                 untold: AtomicBool::new(false),
                 progressed,
             }),
@@ -171,6 +201,34 @@ impl Attempt {
     /// those by itself.
     pub fn progress(&self, permille: u16) {
         self.inner.progress_permille.store(permille.min(PROGRESS_MAX), Ordering::Relaxed);
+        self.tell();
+    }
+
+    /// Tells the node in a few words what the work is at, for people who look at the execution or watch it: `copied 3 of 9 files`. It takes the
+    /// place of what was said before; an empty text takes that away. Texts that follow faster than they can be sent replace each other. It
+    /// goes with the attempt: an execution that has ended has none.
+    ///
+    /// # Errors
+    /// [`StatusError`] when the text has more than 256 bytes or holds a control character; what was said before stays.
+    pub fn status(&self, text: impl Into<String>) -> Result<(), StatusError> {
+        let text = text.into();
+        if text.len() > STATUS_BYTES_MAX {
+            return Err(StatusError::TooLong { bytes: text.len(), bytes_max: STATUS_BYTES_MAX });
+        }
+        if text.chars().any(char::is_control) {
+            return Err(StatusError::ControlCharacter);
+        }
+        let mut status = self.locked_status();
+        if status.text != text {
+            *status = Status { text, is_set: true, is_untold: true };
+            drop(status);
+            self.tell();
+        }
+        Ok(())
+    }
+
+    /// Asks for a heartbeat, unless one is to come.
+    fn tell(&self) {
         if !self.inner.untold.swap(true, Ordering::AcqRel) && self.inner.progressed.try_send(self.inner.key).is_err() {
             self.inner.untold.store(false, Ordering::Release);
         }
@@ -209,6 +267,23 @@ impl Attempt {
             stop.get_or_insert(reason);
             first
         });
+    }
+
+    fn locked_status(&self) -> MutexGuard<'_, Status> {
+        self.inner.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The status to tell, which is then told; none: nothing new.
+    pub(super) fn take_status(&self) -> Option<String> {
+        let mut status = self.locked_status();
+        std::mem::take(&mut status.is_untold).then(|| status.text.clone())
+    }
+
+    /// A new session has to hear the status again. Whether there was ever one.
+    pub(super) fn renew_status(&self) -> bool {
+        let mut status = self.locked_status();
+        status.is_untold = status.is_set;
+        status.is_set
     }
 
     /// The progress to tell, which is then told.

@@ -17,7 +17,8 @@ use std::{
 use tickwheel_wire::{
     FireSequence,
     frame::work::{
-        CancelAttempt, Complete, CompleteHead, Completed, Heartbeat, Outcome, Reattach, Reattached, Verdict,
+        CancelAttempt, Complete, CompleteHead, Completed, Heartbeat, Outcome, Reattach, Reattached, ReportStatus,
+        Verdict,
     },
 };
 use tokio::time::Instant;
@@ -84,10 +85,26 @@ pub(super) enum Admission {
     Overflow,
 }
 
-/// A frame that a timer or a new session calls for.
+/// A sign of life, and what the handler has said since the last one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SignOfLife {
+    pub heartbeat: Heartbeat,
+    status: Option<String>,
+}
+
+impl SignOfLife {
+    /// The frame that is to follow the heartbeat.
+    pub fn status(&self) -> Option<ReportStatus<'_>> {
+        let Heartbeat { job, fire_sequence, token, .. } = self.heartbeat;
+        let status = self.status.as_deref()?.as_bytes();
+        Some(ReportStatus { request_id: 0, partition: job.partition(), job, fire_sequence, token, status })
+    }
+}
+
+/// What a timer or a new session calls for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Presentation<'a> {
-    Heartbeat(Heartbeat),
+    Heartbeat(SignOfLife),
     Reattach(Reattach),
     Complete(Lane, Complete<'a>),
 }
@@ -221,7 +238,10 @@ impl Ledger {
             }
             (Stage::Running, Verdict::Accepted) => {
                 entry.confirmed = true;
-                self.schedule_heartbeat(key, now);
+                match entry.attempt.renew_status() {
+                    true => self.wake(key, Some(now)),
+                    false => self.schedule_heartbeat(key, now),
+                }
             }
             (_, Verdict::StaleToken | Verdict::UnknownJob) => self.discard(key),
         }
@@ -291,11 +311,16 @@ impl Ledger {
         }
     }
 
-    /// What a new session has to hear, after its `Attached`: each attempt that came before it, each completion.
+    /// What a new session has to hear, after its `Attached`: each attempt that came before it, each completion, and what handlers have said that
+    /// were faster than `Attached`.
     pub fn presentations(&self) -> impl Iterator<Item = Presentation<'_>> {
         self.entries.iter().filter_map(|(key, entry)| match complete(entry) {
             Some((lane, frame)) => Some(Presentation::Complete(lane, frame)),
-            None if entry.confirmed || entry.discarded => None,
+            None if entry.discarded => None,
+            None if entry.confirmed => {
+                let has_status = entry.attempt.renew_status();
+                has_status.then(|| self.heartbeat(*key).map(Presentation::Heartbeat)).flatten()
+            }
             None => Some(Presentation::Reattach(reattach(*key, entry))),
         })
     }
@@ -306,16 +331,14 @@ impl Ledger {
     }
 
     /// The sign of life of an attempt that has not ended.
-    pub fn heartbeat(&self, key: Key) -> Option<Heartbeat> {
+    pub fn heartbeat(&self, key: Key) -> Option<SignOfLife> {
         let entry = self.entries.get(&key)?;
         let Key { job, token } = key;
         let progress_permille = entry.attempt.take_progress();
         let fire_sequence = entry.attempt.execution().fire_sequence;
-        (!matches!(entry.stage, Stage::Done(_)) && !entry.discarded).then_some(Heartbeat {
-            job,
-            fire_sequence,
-            token,
-            progress_permille,
+        (!matches!(entry.stage, Stage::Done(_)) && !entry.discarded).then(|| SignOfLife {
+            heartbeat: Heartbeat { job, fire_sequence, token, progress_permille },
+            status: entry.attempt.take_status(),
         })
     }
 
@@ -629,11 +652,63 @@ mod tests {
         let at = now + Duration::from_millis(100);
         attempt.progress(5000);
         let due = ledger.next_due(at);
-        assert!(matches!(due, Some(Presentation::Heartbeat(frame)) if frame.progress_permille == 1000));
+        assert!(matches!(due, Some(Presentation::Heartbeat(sign)) if sign.heartbeat.progress_permille == 1000));
         assert_eq!(ledger.next_due(at), None);
         assert_eq!(ledger.next_wake(), Some(at + Duration::from_millis(100)));
         start(&mut ledger);
         ledger.finish(key(1), done());
         assert_eq!(ledger.next_wake(), None);
+    }
+
+    fn said(sign: Option<Presentation<'_>>) -> Option<String> {
+        match sign {
+            Some(Presentation::Heartbeat(sign)) => {
+                sign.status().map(|frame| String::from_utf8_lossy(frame.status).into())
+            }
+            other => panic!("a heartbeat was due, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_status_is_told_once_per_session() {
+        let (mut ledger, now) = (ledger(2, 2), Instant::now());
+        for slot in [1, 2] {
+            admit(&mut ledger, slot, Priority::P1);
+        }
+        let (talking, _silent) = (ledger.start_next().unwrap(), ledger.start_next().unwrap());
+        let told = |ledger: &Ledger| {
+            ledger.heartbeat(key(1)).and_then(|sign| sign.status().map(|frame| frame.status.to_vec()))
+        };
+        talking.status("begun").unwrap();
+        talking.status("half").unwrap();
+        assert_eq!(told(&ledger).as_deref(), Some(&b"half"[..]));
+        talking.status("half").unwrap();
+        assert_eq!(told(&ledger), None, "nothing new");
+        ledger.session_lost();
+        for slot in [1, 2] {
+            ledger.reattached(&reattached(slot, Verdict::Accepted), now);
+        }
+        assert_eq!(said(ledger.next_due(now)).as_deref(), Some("half"));
+        assert_eq!(ledger.next_due(now), None, "the other handler has said nothing");
+        talking.status("").unwrap();
+        assert_eq!(told(&ledger).as_deref(), Some(&b""[..]), "it is taken away");
+        // Said before the node has answered `attach`, when nothing can be sent yet.
+        talking.status("faster").unwrap();
+        assert!(told(&ledger).is_some());
+        let presented = ledger.presentations().map(Some).map(said).collect::<Vec<_>>();
+        assert_eq!(presented, [Some("faster".to_owned())]);
+        ledger.finish(key(1), done());
+        assert_eq!(ledger.heartbeat(key(1)), None);
+    }
+
+    #[test]
+    fn what_is_no_status_is_refused_and_changes_nothing() {
+        let attempt = attempt(1, |_| {});
+        attempt.status("x".repeat(256)).unwrap();
+        let long = attempt.status("x".repeat(257)).unwrap_err();
+        assert_eq!(long.to_string(), "`status` has 257 bytes; at most 256 are allowed");
+        let lines = attempt.status("one\ntwo").unwrap_err();
+        assert_eq!(lines.to_string(), "`status` holds a control character");
+        assert_eq!(attempt.take_status().map(|status| status.len()), Some(256));
     }
 }

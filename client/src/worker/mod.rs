@@ -13,7 +13,7 @@ mod ledger;
 mod runner;
 mod station;
 
-pub use attempt::{Attempt, Failure, Output, StopReason};
+pub use attempt::{Attempt, Failure, Output, StatusError, StopReason};
 
 use crate::{
     backoff::Backoff,

@@ -9,9 +9,6 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tickwheel_wire::{frame::work::Outcome, limits};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Longest error name that a completion carries, in bytes.
-const ERROR_BYTES_MAX: usize = u8::MAX as usize;
-
 /// What a handler's future gives.
 pub(super) type HandlerResult = Result<Output, Failure>;
 /// A registered handler.
@@ -43,7 +40,7 @@ impl Completion {
     }
 
     fn new(outcome: Outcome, mut error: String, mut message: String) -> Self {
-        cut(&mut error, ERROR_BYTES_MAX);
+        cut(&mut error, limits::ERROR_NAME_BYTES_MAX);
         cut(&mut message, limits::OUTPUT_BYTES_MAX);
         Self { outcome, error, output: message.into_bytes(), run_us: 0 }
     }

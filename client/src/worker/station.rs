@@ -9,7 +9,7 @@
 use super::{
     Core, WorkerError,
     attempt::{Attempt, Key},
-    ledger::{Admission, Bounds, Ledger, Presentation},
+    ledger::{Admission, Bounds, Ledger, Presentation, SignOfLife},
     runner::{self, Completion},
 };
 use crate::{
@@ -364,8 +364,9 @@ impl Station {
         match local {
             Local::Ended(key, completion) => send_complete(self.ledger.finish(key, completion), outbox),
             Local::Progress(key) => {
-                if let (Some(heartbeat), Some(outbox)) = (self.ledger.heartbeat(key), outbox) {
-                    outbox.push(Lane::Control, &heartbeat);
+                // Without a session on which it may be told, the next one hears it.
+                if let (Some(sign), Some(outbox)) = (self.ledger.heartbeat(key), outbox) {
+                    push_sign(&sign, outbox);
                 }
             }
             Local::DrainAsked => self.drain = Drain::Finishing(Instant::now() + self.core.drain_timeout),
@@ -449,9 +450,16 @@ fn send_complete(complete: Option<(Lane, Complete<'_>)>, outbox: Option<&Outbox>
     }
 }
 
+fn push_sign(sign: &SignOfLife, outbox: &Outbox) {
+    outbox.push(Lane::Control, &sign.heartbeat);
+    if let Some(frame) = sign.status() {
+        outbox.push(Lane::Control, &frame);
+    }
+}
+
 fn present(presentation: &Presentation<'_>, outbox: &Outbox) {
     match presentation {
-        Presentation::Heartbeat(frame) => outbox.push(Lane::Control, frame),
+        Presentation::Heartbeat(sign) => push_sign(sign, outbox),
         Presentation::Reattach(frame) => outbox.push(Lane::Control, frame),
         Presentation::Complete(lane, frame) => outbox.push(*lane, frame),
     }

@@ -2,15 +2,15 @@
 
 use crate::node::{Node, NodeSession, Received, patiently};
 use tickwheel_client::{
-    Bulk, BulkAction, BulkOutcome, BulkReport, Client, ClientConfig, ExecutionFilter, ExecutionState, JobBuilder,
-    JobFilter, JobState, JobStates, Lane, RefusalCode, RequestError,
+    Bulk, BulkAction, BulkOutcome, BulkReport, Client, ClientConfig, DeadLetterFilter, ExecutionFilter, ExecutionState,
+    JobBuilder, JobFilter, JobState, JobStates, Lane, RefusalCode, RequestError,
 };
 use tickwheel_wire::{
     FireSequence, JobId, PartitionId, Timestamp, Token,
     frame::{
         request::{
             CancelExecution, Done, ExecutionSelection, ExecutionView, ExpectedJob, JobCommand, JobSelection, JobVerb,
-            JobView, ListExecutions, ListJobs, PageEnd,
+            JobView, LetterSelection, ListDeadLetters, ListExecutions, ListJobs, PageEnd, RedriveExecution,
         },
         session::Refused,
     },
@@ -285,6 +285,69 @@ async fn executions_in_flight_are_cancelled_by_their_ids_and_ended_ones_are_no_f
     assert_eq!(asked, [(JobId::default(), 1), (JobId::default(), 2)]);
     assert!(matches!(outcomes[..], [BulkOutcome::Done(_), BulkOutcome::Unchanged, BulkOutcome::Unchanged]));
     assert!(bulk.progress().is_whole);
+}
+
+#[tokio::test]
+async fn dead_letters_are_redriven_from_the_oldest_on_and_commands_keep_that_order() {
+    let node = Node::new();
+    let (client, mut session) = connect(&node).await;
+    let filter = DeadLetterFilter {
+        labels: "team=ops".to_owned(),
+        states: JobStates::NONE.with(JobState::Active),
+        since: Some(Timestamp::from_secs(5)),
+        error: "Gone".to_owned(),
+        ..DeadLetterFilter::default()
+    };
+    let mut bulk = client.bulk(BulkAction::Redrive(filter)).unwrap();
+    let serve = async {
+        for _ in 0..4 {
+            let frame = session.receive_type::<ListDeadLetters<'_>>(Lane::Control).await;
+            let ListDeadLetters { request_id, partition, tenant, selection, .. } = frame.decode();
+            let expected = LetterSelection {
+                labels: "team=ops",
+                states: JobStates::NONE.with(JobState::Active),
+                since: Timestamp::from_secs(5),
+                error: "Gone",
+                oldest_first: true,
+                ..LetterSelection::default()
+            };
+            assert_eq!((selection, tenant), (expected, "acme"));
+            for sequence in (1..5).filter(|_| partition == PartitionId(0)) {
+                session.send(Lane::Control, &execution(request_id, sequence)).await;
+            }
+            session.send(Lane::Control, &PageEnd { request_id, cursor: PageEnd::LAST }).await;
+        }
+        let mut asked = Vec::new();
+        for refusal in [None, Some(RefusalCode::UnknownExecution), Some(RefusalCode::Overloaded), None] {
+            let frame = session.receive_type::<RedriveExecution>(Lane::Control).await;
+            let RedriveExecution { request_id, job, fire_sequence, .. } = frame.decode();
+            asked.push(fire_sequence.0);
+            match refusal {
+                None => session.send(Lane::Control, &Done { request_id, job, next_fire: Timestamp::MAX }).await,
+                Some(code) => {
+                    let refused = Refused { request_id, code, detail: 0, field: "", message: "no" };
+                    session.send(Lane::Control, &refused).await;
+                }
+            }
+        }
+        asked
+    };
+    let take = async {
+        let mut reports = Vec::new();
+        while let Some(report) = bulk.next().await {
+            reports.push(report.unwrap());
+        }
+        reports
+    };
+    let (reports, asked) = patiently(async { tokio::join!(take, serve) }).await;
+    assert_eq!(asked, [1, 2, 3, 4]);
+    assert!(reports.iter().all(|report| report.scheduled_at.is_some() && report.execution.is_some()));
+    let outcomes: Vec<_> = reports.into_iter().map(|report| report.outcome).collect();
+    assert!(matches!(
+        &outcomes[..],
+        [BulkOutcome::Done(_), BulkOutcome::Unchanged, BulkOutcome::Failed(error), BulkOutcome::Done(_)]
+            if error.refusal_code() == Some(RefusalCode::Overloaded)
+    ));
 }
 
 /// The third is being cancelled.

@@ -10,8 +10,8 @@ use tickwheel_wire::{
     FireSequence, JobId, PartitionId, Timestamp, Token,
     frame::{
         request::{
-            Done, ExecutionView, JobByName, JobCommand, JobVerb, JobView, ListJobs, PageEnd, SubmitJob, Submitted,
-            Unwatch, Watch,
+            Done, ExecutionView, JobByName, JobCommand, JobVerb, JobView, ListExecutions, ListJobs, PageEnd, Remark,
+            SubmitJob, Submitted, Unwatch, Watch,
         },
         request_head,
         session::{GoAway, Refused},
@@ -316,6 +316,44 @@ async fn a_watch_survives_a_reconnect_and_ends_when_it_is_dropped() {
     drop(watch);
     let frame = second.receive(Lane::Control).await;
     assert_eq!(frame.decode::<Unwatch>().watch, id);
+}
+
+#[tokio::test]
+async fn what_a_node_remarks_belongs_to_the_view_behind_it() {
+    let node = Node::new();
+    let (client, mut session) = connect(&node).await;
+    let filter = || ExecutionFilter { job: "j".to_owned(), ..ExecutionFilter::default() };
+    let said = |request_id, status| Remark { request_id, paused_after_failures: 0, status };
+    let serve = async {
+        let frame = session.receive(Lane::Control).await;
+        let request_id = frame.decode::<ListExecutions<'_>>().request_id;
+        for sequence in 1..=3 {
+            if sequence == 2 {
+                // What came for another request does not matter.
+                session.send(Lane::Control, &said(request_id + 1, "of nobody")).await;
+                session.send(Lane::Control, &said(request_id, "copied 3 of 9 files")).await;
+            }
+            session.send(Lane::Control, &execution(request_id, sequence)).await;
+        }
+        session.send(Lane::Control, &PageEnd { request_id, cursor: PageEnd::LAST }).await;
+        let frame = session.receive(Lane::Control).await;
+        let request_id = frame.decode::<Watch<'_>>().request_id;
+        session.send(Lane::Control, &done(request_id)).await;
+        session.send(Lane::Control, &Remark { request_id, paused_after_failures: 3, status: "" }).await;
+        session.send(Lane::Control, &execution(request_id, 4)).await;
+        session.send(Lane::Control, &execution(request_id, 5)).await;
+    };
+    let ask = async {
+        let listed = client.executions(filter()).unwrap().collect().await.unwrap();
+        (listed, client.watch(filter()).await.unwrap())
+    };
+    let ((listed, mut watch), ()) = patiently(async { tokio::join!(ask, serve) }).await;
+    let statuses: Vec<_> = listed.iter().map(|execution| &*execution.status).collect();
+    assert_eq!(statuses, ["", "copied 3 of 9 files", ""]);
+    for paused in [Some(3), None] {
+        let Some(Ok(Transition::Execution(seen))) = patiently(watch.next()).await else { panic!("no transition") };
+        assert_eq!(seen.paused_job_after_failures, paused);
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tickwheel_wire::{
         session::{GoAway, RefusalCode, Refused},
         work::{
             Attach, Attached, CancelAttempt, CancelReason, Capacity, Complete, Completed, Dispatch, DispatchHead,
-            Heartbeat, Outcome, Reattach, Reattached, Verdict,
+            Heartbeat, Outcome, Reattach, Reattached, ReportStatus, Verdict,
         },
     },
 };
@@ -358,6 +358,43 @@ async fn signs_of_life_and_progress_are_sent_by_themselves() {
         let (slot, ..) = outcome_of(&session.receive(Lane::P1).await);
         acknowledge(&mut session, Lane::P1, slot, Verdict::Accepted).await;
     }
+    end(handle, &mut session).await;
+}
+
+/// The next status on the control lane, which follows a heartbeat.
+async fn status(session: &mut NodeSession) -> (JobId, String) {
+    let beat = session.receive_type::<Heartbeat>(Lane::Control).await;
+    let frame = session.receive(Lane::Control).await;
+    let ReportStatus { request_id, partition, job, fire_sequence, token, status } = frame.decode();
+    assert_eq!((request_id, partition, fire_sequence, token), (0, job.partition(), FireSequence(3), Token(7)));
+    assert_eq!(beat.decode::<Heartbeat>().job, job);
+    (job, String::from_utf8(status.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_status_follows_a_heartbeat_and_the_next_session_hears_it_too() {
+    let node = Node::new();
+    let (builder, mut gate) = gated(Worker::builder(node.peer()));
+    let handle = builder.build().unwrap().start();
+    let (mut session, ..) = attach(&node).await;
+    dispatch(&mut session, 1, "gated", |_| {}).await;
+    let attempt = gate.next().await;
+    attempt.status("copied 1 of 9 files").unwrap();
+    assert_eq!(status(&mut session).await, (job(1), "copied 1 of 9 files".to_owned()));
+    attempt.status("copied 2 of 9 files").unwrap();
+    assert_eq!(status(&mut session).await, (job(1), "copied 2 of 9 files".to_owned()));
+
+    session.lose();
+    attempt.status("copied 3 of 9 files").unwrap();
+    let (mut session, ..) = attach(&node).await;
+    let claim: Reattach = session.receive_type::<Reattach>(Lane::Control).await.decode();
+    let Reattach { job: claimed, fire_sequence, token } = claim;
+    let answer = Reattached { job: claimed, fire_sequence, token, verdict: Verdict::Accepted };
+    session.send(Lane::Control, &answer).await;
+    assert_eq!(status(&mut session).await, (job(1), "copied 3 of 9 files".to_owned()));
+    gate.let_go(1);
+    let (slot, ..) = outcome_of(&session.receive(Lane::P1).await);
+    acknowledge(&mut session, Lane::P1, slot, Verdict::Accepted).await;
     end(handle, &mut session).await;
 }
 

@@ -361,7 +361,8 @@ impl Partition {
         } else if !matches!(rules.overlap, Overlap::Skip | Overlap::Allow) && next_fire <= at && !is_paused {
             self.standings.change(slot, |standing| standing.overlapped_until = at);
         }
-        if rules.pause_after_failures == 0 {
+        // Of a paused job the count stands still, and so tells why it is paused; resuming counts anew.
+        if rules.pause_after_failures == 0 || is_paused {
             return;
         }
         self.standings.change(slot, |standing| match state {

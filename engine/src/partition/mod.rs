@@ -33,7 +33,7 @@ mod intern;
 mod names;
 mod pause;
 pub(crate) mod policy;
-mod query;
+pub(crate) mod query;
 pub(crate) mod recent;
 pub(crate) mod record;
 pub(crate) mod reschedule;

@@ -92,6 +92,18 @@ impl Partition {
             .with_if(!paused && !active, JobState::Finished)
     }
 
+    /// After how many failures one after another the job in `slot`, which exists, was paused by its rules; 0: it is not paused, or by request.
+    ///
+    /// Follows from the count, which stands still while a job is paused: by its rules at their limit, by request below it.
+    pub(crate) fn paused_after_failures(&self, slot: u32) -> u16 {
+        let record = self.table.record(slot);
+        if !record.is(Flag::PAUSED) || !record.is(Flag::RULED) {
+            return 0;
+        }
+        let (failures, failures_max) = (self.standings.of(slot).failures, self.rules(slot).pause_after_failures);
+        if failures_max > 0 && failures >= failures_max { failures } else { 0 }
+    }
+
     fn last_state(&self, record: &JobRecord) -> ExecutionState {
         let mut in_flight = self.executions.of_job(record.execution).map(|(_, execution)| execution.retrying);
         match in_flight.next() {
@@ -230,7 +242,7 @@ fn is_of(attempt: &Attempt<'_>, slot: u32, generation: u32) -> bool {
     attempt.generation == generation && attempt.end.slot == slot
 }
 
-const fn state_of(outcome: AttemptOutcome) -> ExecutionState {
+pub(crate) const fn state_of(outcome: AttemptOutcome) -> ExecutionState {
     match outcome {
         AttemptOutcome::Succeeded => ExecutionState::Succeeded,
         AttemptOutcome::Failed => ExecutionState::Failed,

@@ -126,6 +126,18 @@ impl Recent {
         self.numbers().map(|number| self.attempt(number))
     }
 
+    /// The oldest from this number on, and its number.
+    pub fn from_number(&self, number: u64) -> Option<(u64, Attempt<'_>)> {
+        let number = number.max(self.numbers().start);
+        self.numbers().contains(&number).then(|| (number, self.attempt(number)))
+    }
+
+    /// The one with so many after it, and that count.
+    pub fn from_newest(&self, count: u64) -> Option<(u64, Attempt<'_>)> {
+        let number = self.next_number.checked_sub(count.checked_add(1)?)?;
+        self.numbers().contains(&number).then(|| (count, self.attempt(number)))
+    }
+
     /// A dead letter.
     pub fn find_dead(&self, slot: u32, generation: u32, fire_sequence: u32) -> Option<Attempt<'_>> {
         self.number_of_dead(slot, generation, fire_sequence).map(|number| self.attempt(number))

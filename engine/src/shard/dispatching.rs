@@ -229,9 +229,11 @@ impl Shard {
         let ended =
             self.decide(id, effects, |partition, turn| partition.end_attempt(place, &Ending::by_server(outcome), turn));
         let slot = ended.slot;
+        let job = self.owned(id).partition.job_id(slot);
+        self.statuses.forget(job, ended.token);
         if matches!(outcome, AttemptOutcome::TimedOut | AttemptOutcome::Cancelled) {
             self.tell_to_stop(id, &ended, reason, effects);
-            self.abandon(self.owned(id).partition.job_id(slot), ended.token, ended.volatile.place);
+            self.abandon(job, ended.token, ended.volatile.place);
         }
         if Mistake::EndNotWatched.is_made() {
             return self.expire_excess(id, effects);

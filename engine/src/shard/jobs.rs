@@ -196,6 +196,7 @@ impl Shard {
         for execution in in_flight.filter(|execution| !execution.retrying).collect::<Vec<_>>() {
             self.tell_to_stop(id, &execution, CancelReason::JobDeleted, effects);
             self.abandon(job, execution.token, execution.volatile.place);
+            self.statuses.forget(job, execution.token);
         }
         self.disarm(id, slot);
         self.decide(id, effects, |partition, turn| partition.delete(slot, turn));

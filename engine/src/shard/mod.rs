@@ -26,6 +26,7 @@ mod jobs;
 mod queries;
 mod reaper;
 mod rescheduler;
+mod statuses;
 mod watch;
 mod workers;
 mod working;
@@ -48,6 +49,7 @@ use crate::{
 };
 use reaper::Reaper;
 use rescheduler::Rescheduler;
+use statuses::Statuses;
 use std::{collections::VecDeque, time::Duration};
 use tickwheel_wire::{
     DecodeError, JobId, Now, PartitionId, SessionRef, ShardId, Timestamp, Token,
@@ -106,6 +108,7 @@ pub struct Shard {
     rescheduler: Rescheduler,
     /// Slots of attempts that ended here while their worker still runs them, until it says so.
     abandoned: Map<(JobId, Token), AbandonedPlace>,
+    statuses: Statuses,
     outbox: VecDeque<(ShardId, PeerMessage)>,
     due: Vec<(u64, Armed)>,
     /// Ready executions that have a worker's slot each, while they are dispatched.
@@ -146,6 +149,7 @@ impl Shard {
             reaper: Reaper::default(),
             rescheduler: Rescheduler::default(),
             abandoned: Map::default(),
+            statuses: Statuses::default(),
             outbox: VecDeque::new(),
             due: Vec::with_capacity(DUE_PER_CALL),
             offers: Vec::with_capacity(AHEAD),
@@ -198,6 +202,7 @@ impl Shard {
             self.wheel.cancel();
         }
         self.watch_count -= owned.watches.len();
+        self.statuses.forget_partition(id);
         for place in 0..owned.partition.executions().place_count() {
             if let Some(execution) = owned.partition.executions().at(place) {
                 self.vacate(execution.volatile.place);

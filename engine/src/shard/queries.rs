@@ -8,14 +8,14 @@ use super::{
     Effects, Origin, Refusal, Shard,
     jobs::{Denial, unknown_job},
 };
-use crate::partition::{Partition, recent::Attempt, record::JobRecord};
+use crate::partition::{Partition, query::state_of, recent::Attempt, record::JobRecord};
 use tickwheel_wire::{
-    DecodeError, TenantId,
+    DecodeError, TenantId, Timestamp,
     frame::{
         Frame, FrameType,
         request::{
-            ExecutionById, ExecutionSelection, ExecutionView, JobByName, JobSelection, ListCalendars, ListDeadLetters,
-            ListExecutions, ListJobs, PageEnd, Unwatch, Watch,
+            ExecutionById, ExecutionSelection, ExecutionState, ExecutionView, JobByName, JobSelection, LetterSelection,
+            ListCalendars, ListDeadLetters, ListExecutions, ListJobs, PageEnd, Remark, Unwatch, Watch,
         },
         session::RefusalCode,
     },
@@ -55,6 +55,11 @@ impl Filter<'_> {
             // Names lie elsewhere in memory; they are not asked for when any will do.
             && (self.is_of_any_name() || self.admits_name(partition.entry(record).name))
             && (self.labels.is_empty() || page.admits_labels(&self.labels, record.policy, &policy.labels))
+    }
+
+    /// Whether jobs that are gone can be among them, as far as the rest of it goes.
+    fn is_of_gone_jobs(&self) -> bool {
+        self.tenant.is_none() && self.labels.is_empty() && self.states == JobStates::NONE
     }
 
     const fn is_of_any_name(&self) -> bool {
@@ -130,7 +135,7 @@ impl Shard {
         let id = self.partition_of_name(request.partition, request.tenant, request.name)?;
         let slot = self.slot(id, tenant, request.name)?;
         let mut spec = std::mem::take(&mut self.scratch);
-        origin.reply(effects, &self.owned(id).partition.job_view(slot, request.request_id, &mut spec));
+        reply_job(origin, &self.owned(id).partition, slot, request.request_id, &mut spec, effects);
         self.scratch = spec;
         Ok(())
     }
@@ -150,7 +155,7 @@ impl Shard {
             cursor += 1;
             let Some(record) = partition.job(slot) else { continue };
             if filter.admits(partition, record, &mut page) {
-                origin.reply(effects, &partition.job_view(slot, request.request_id, &mut spec));
+                reply_job(origin, partition, slot, request.request_id, &mut spec, effects);
                 page.count += 1;
             }
         }
@@ -185,7 +190,9 @@ impl Shard {
                 let place = u32::try_from(place).expect("places are numbered so");
                 partition.view_in_flight(place, request.request_id)
             });
-            page.add(origin, view, &filter, partition, effects);
+            if let Some(view) = view.filter(|view| page.admits(view, &filter, partition)) {
+                self.reply_execution(origin, &view, effects);
+            }
         }
         if cursor & CURSOR_ENDED != 0 && in_flight {
             cursor = PageEnd::LAST;
@@ -214,13 +221,14 @@ impl Shard {
             }
             if is_final(&attempt) {
                 let view = partition.view_ended(&attempt, request.request_id);
-                page.add(origin, Some(view), filter, partition, effects);
+                if page.admits(&view, filter, partition) {
+                    origin.reply(effects, &view);
+                }
             }
         }
         PageEnd::LAST
     }
 
-    /// The newest first.
     fn list_dead_letters(
         &self,
         origin: &Origin<'_>,
@@ -229,20 +237,29 @@ impl Shard {
     ) -> Result<(), Denial> {
         let id = self.partition_here(request.partition)?;
         let tenant = self.visible_tenant(origin, request.tenant)?;
-        let (labels, states) = (LabelSelector::default(), JobStates::NONE);
-        let filter = Filter { tenant, prefix: request.prefix, exact: "", labels, states };
+        let LetterSelection { labels, states, oldest_first, .. } = request.selection;
+        let filter = Filter { tenant, prefix: request.prefix, exact: "", labels: selector(labels)?, states };
         let partition = &self.owned(id).partition;
+        let letters = partition.dead_letters();
         let mut page = Page::new(request.limit, effects);
-        let first = usize::try_from(request.cursor).unwrap_or(usize::MAX);
-        let mut cursor = PageEnd::LAST;
-        for (place, letter) in partition.dead_letters().iter().rev().enumerate().skip(first) {
+        let mut cursor = request.cursor;
+        // The cursor counts the letters from the newest, or is the number of the next one: so both go on where they were, whatever is
+        // forgotten meanwhile.
+        loop {
+            let found = if oldest_first { letters.from_number(cursor) } else { letters.from_newest(cursor) };
+            let Some((place, letter)) = found else {
+                cursor = PageEnd::LAST;
+                break;
+            };
             if !page.may_look(effects) {
-                cursor = place as u64;
                 break;
             }
-            if letter.dead {
+            cursor = place + 1;
+            if letter.dead && is_selected(&letter, &request.selection) {
                 let view = partition.view_ended(&letter, request.request_id);
-                page.add(origin, Some(view), &filter, partition, effects);
+                if page.admits(&view, &filter, partition) {
+                    origin.reply(effects, &view);
+                }
             }
         }
         origin.reply(effects, &PageEnd { request_id: request.request_id, cursor });
@@ -267,8 +284,23 @@ impl Shard {
             let message = "the execution is not in flight, and not among those that are remembered";
             return Err(if gone { unknown_job() } else { Denial::new(RefusalCode::UnknownExecution, message) });
         };
-        origin.reply(effects, &view);
+        self.reply_execution(origin, &view, effects);
         Ok(())
+    }
+
+    /// Answers with an execution, and before it with what more there is to say.
+    fn reply_execution(&self, origin: &Origin<'_>, view: &ExecutionView<'_>, effects: &mut Effects) {
+        if let Some(remark) = self.remark(view) {
+            origin.reply(effects, &remark);
+        }
+        origin.reply(effects, view);
+    }
+
+    /// What its handler says about an attempt that runs.
+    pub(super) fn remark(&self, view: &ExecutionView<'_>) -> Option<Remark<'_>> {
+        let status = self.statuses.of(view.job, view.token);
+        let is_shown = view.state == ExecutionState::Running && !status.is_empty();
+        is_shown.then_some(Remark { request_id: view.request_id, paused_after_failures: 0, status })
     }
 
     /// The tenant that a list is about: the one named, or the sender's; `None`: all.
@@ -327,24 +359,40 @@ impl Page {
         }
     }
 
-    fn add(
-        &mut self,
-        origin: &Origin<'_>,
-        view: Option<ExecutionView<'_>>,
-        filter: &Filter<'_>,
-        partition: &Partition,
-        effects: &mut Effects,
-    ) {
-        let Some(view) = view else { return };
+    /// Whether the page is to hold a view, which counts.
+    fn admits(&mut self, view: &ExecutionView<'_>, filter: &Filter<'_>, partition: &Partition) -> bool {
         let record = partition.slot_of(view.job).and_then(|slot| partition.job(slot));
         let admitted = match record {
             Some(record) => filter.admits(partition, record, self),
             // Of a job that is gone only the names are left, so its tenant is compared by the caller's right to see all.
-            None => filter.tenant.is_none() && filter.labels.is_empty() && filter.admits_name(view.name),
+            None => filter.is_of_gone_jobs() && filter.admits_name(view.name),
         };
-        if admitted {
-            origin.reply(effects, &view);
-            self.count += 1;
-        }
+        self.count += u16::from(admitted);
+        admitted
     }
+}
+
+/// Answers with a job, and before it with what more there is to say.
+fn reply_job(
+    origin: &Origin<'_>,
+    partition: &Partition,
+    slot: u32,
+    request_id: u64,
+    spec: &mut Vec<u8>,
+    effects: &mut Effects,
+) {
+    let paused_after_failures = partition.paused_after_failures(slot);
+    if paused_after_failures > 0 {
+        origin.reply(effects, &Remark { request_id, paused_after_failures, status: "" });
+    }
+    origin.reply(effects, &partition.job_view(slot, request_id, spec));
+}
+
+/// Whether a dead letter is one of those that are asked for by time and error.
+fn is_selected(letter: &Attempt<'_>, selection: &LetterSelection<'_>) -> bool {
+    let LetterSelection { since, until, error, .. } = *selection;
+    let (ended_at, kind) = (letter.end.finished_at, letter.texts.error);
+    let is_in_time = ended_at >= since && (until == Timestamp::EPOCH || ended_at < until);
+    let is_named = || if kind.is_empty() { state_of(letter.end.outcome).name() == error } else { kind == error };
+    is_in_time && (error.is_empty() || is_named())
 }

@@ -1,4 +1,4 @@
-//! Watching executions: a view at each transition, in order.
+//! Watching executions: a view at each transition, and when a running attempt gets another status, in order.
 //!
 //! Watches are volatile: they end with their session, and with a notice when a session would get more in one turn than it may.
 
@@ -8,7 +8,7 @@ use tickwheel_wire::{
     FireSequence, JobId, PartitionId, SessionRef, TenantId, Timestamp,
     frame::{
         Frame,
-        request::{Done, ExecutionState, ExecutionView, Unwatch, Watch as WatchFrame},
+        request::{Done, ExecutionState, ExecutionView, Remark, Unwatch, Watch as WatchFrame},
         session::{RefusalCode, Refused},
     },
 };
@@ -91,7 +91,7 @@ impl Shard {
         if !owned.watches.is_empty() {
             let view = owned.partition.view_in_flight(place, 0);
             let tenant = owned.partition.tenant_of(owned.partition.executions().get(place).slot);
-            let overrun = self.notify(id, &view, tenant, effects);
+            let overrun = self.notify(id, self.remark(&view), &view, tenant, effects);
             self.end_overrun(overrun, effects);
         }
     }
@@ -106,11 +106,18 @@ impl Shard {
         let newest = owned.partition.newest_ended().filter(|attempt| attempt.end.slot == slot);
         if let Some(attempt) = newest {
             let mut view = owned.partition.view_ended(&attempt, 0);
+            let mut paused_after_failures = owned.partition.paused_after_failures(slot);
             if let Some(place) = owned.partition.place_of(slot, attempt.end.fire_sequence) {
                 let in_flight = owned.partition.view_in_flight(place, 0);
                 (view.state, view.finished_at) = (ExecutionState::Retrying, in_flight.finished_at);
+                paused_after_failures = 0;
             }
-            let overrun = self.notify(id, &view, tenant, effects);
+            if matches!(view.state, ExecutionState::Succeeded | ExecutionState::Cancelled) {
+                paused_after_failures = 0;
+            }
+            let remark =
+                (paused_after_failures > 0).then_some(Remark { request_id: 0, paused_after_failures, status: "" });
+            let overrun = self.notify(id, remark, &view, tenant, effects);
             self.end_overrun(overrun, effects);
         }
     }
@@ -127,7 +134,7 @@ impl Shard {
         let mut overrun = Vec::new();
         for attempt in newest {
             let view = owned.partition.view_ended(&attempt, 0);
-            overrun.extend(self.notify(id, &view, tenant, effects));
+            overrun.extend(self.notify(id, None, &view, tenant, effects));
         }
         self.end_overrun(overrun, effects);
     }
@@ -162,14 +169,15 @@ impl Shard {
             error: "",
             output: &[],
         };
-        let overrun = self.notify(id, &view, owned.partition.tenant_of(slot), effects);
+        let overrun = self.notify(id, None, &view, owned.partition.tenant_of(slot), effects);
         self.end_overrun(overrun, effects);
     }
 
-    /// Sends a view to all who watch it; returns the sessions that would get too much.
+    /// Sends a view, behind what more there is to say of it, to all who watch it; returns the sessions that would get too much.
     fn notify(
         &self,
         id: PartitionId,
+        remark: Option<Remark<'_>>,
         view: &ExecutionView<'_>,
         tenant: TenantId,
         effects: &mut Effects,
@@ -183,7 +191,12 @@ impl Shard {
             }
             let view = ExecutionView { request_id: watch.request_id, ..*view };
             let before = effects.output_bytes();
-            effects.send(watch.session, watch.lane, |out| view.encode(out));
+            effects.send(watch.session, watch.lane, |out| {
+                if let Some(remark) = remark {
+                    Remark { request_id: watch.request_id, ..remark }.encode(out);
+                }
+                view.encode(out);
+            });
             let sent = effects.output_bytes() - before;
             if effects.count_watched(watch.session, sent) > self.config.watch_bytes_per_turn_max {
                 overrun.push(watch.session);

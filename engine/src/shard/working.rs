@@ -13,7 +13,7 @@ use tickwheel_wire::{
         session::RefusalCode,
         work::{
             Attach, Attached, CancelAttempt, CancelReason, Capacity as CapacityFrame, Complete, Completed, Heartbeat,
-            Outcome, Reattach, Reattached, Verdict,
+            Outcome, Reattach, Reattached, ReportStatus, Verdict, status_front,
         },
     },
     planted::Mistake,
@@ -33,6 +33,7 @@ impl Shard {
         match frame_type {
             FrameType::Complete => self.complete(origin, &Complete::decode_body(body)?, effects),
             FrameType::Heartbeat => self.heartbeat(origin, &Heartbeat::decode_body(body)?, effects),
+            FrameType::ReportStatus => self.report_status(origin, &ReportStatus::decode_body(body)?, effects),
             FrameType::Reattach => self.reattach(origin, &Reattach::decode_body(body)?, effects),
             FrameType::Attach => self.attach(origin, &Attach::decode_body(body)?, effects),
             FrameType::Capacity => self.set_capacity(origin, &CapacityFrame::decode_body(body)?, effects),
@@ -205,6 +206,7 @@ impl Shard {
             Ok(None) => Verdict::Accepted,
             Ok(Some(ended)) => {
                 let slot = ended.slot;
+                self.statuses.forget(head.job, head.token);
                 if !(Mistake::SlotLeaked.is_made() && head.outcome == Outcome::Failed) {
                     self.vacate(ended.volatile.place);
                 }
@@ -246,6 +248,16 @@ impl Shard {
             Err(Verdict::Overloaded) => {}
             // The completion may have overtaken the sign of life; a worker that does not run the attempt ignores this.
             Err(_) => self.tell_stale(origin, job, fire_sequence, token, effects),
+        }
+    }
+
+    /// Keeps what the handler of a running attempt says, and tells watchers if it is something else. Of any other attempt it is ignored: the
+    /// heartbeat that came before it has told its worker.
+    fn report_status(&mut self, origin: &Origin<'_>, report: &ReportStatus<'_>, effects: &mut Effects) {
+        let Ok((id, slot)) = self.running_for(origin, report.job, report.token) else { return };
+        let is_other = self.statuses.set(report.job, report.token, status_front(report.status));
+        if is_other && self.watch_count > 0 {
+            self.notify_in_flight(id, slot, effects);
         }
     }
 

@@ -260,6 +260,8 @@ pub(super) struct JobGetArguments {
 const JOB_FILTERS: [&str; 4] = ["all", "prefix", "label", "state"];
 /// The arguments that pick many executions instead of one.
 const EXECUTION_FILTERS: [&str; 4] = ["all", "job", "prefix", "label"];
+/// The arguments that pick many dead letters instead of one.
+const LETTER_FILTERS: [&str; 7] = ["all", "prefix", "label", "state", "since", "until", "error"];
 
 /// How many are changed at once.
 #[derive(Debug, Args)]
@@ -364,11 +366,26 @@ pub(super) struct ExecutionListArguments {
     pub output: OutputArguments,
 }
 
+/// Which dead letters a command is about: those that meet all of it.
+#[derive(Debug, Args)]
+pub(super) struct LetterFilterArguments {
+    #[command(flatten)]
+    pub jobs: JobFilterArguments,
+    /// Only those whose last attempt ended then or later: a time (RFC 3339), or how long ago, such as `2h` or `3 days`
+    #[arg(long, value_name = "TIME|AGE")]
+    pub since: Option<String>,
+    /// Only those whose last attempt ended before: a time (RFC 3339), or how long ago
+    #[arg(long, value_name = "TIME|AGE")]
+    pub until: Option<String>,
+    /// Only those whose error has this name; `timed-out` and `worker-lost` are those that ended so
+    #[arg(long, value_name = "NAME")]
+    pub error: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct DeadLettersArguments {
-    /// Only of jobs whose names begin so
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub prefix: String,
+    #[command(flatten)]
+    pub filter: LetterFilterArguments,
     /// Most dead letters to show
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
@@ -380,18 +397,14 @@ pub(super) struct DeadLettersArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct RedriveArguments {
-    /// Id of a dead letter, as `execution dead-letters` shows it; many are picked by --all and --prefix
-    #[arg(required_unless_present_any = ["all", "prefix"])]
+    /// Id of a dead letter, as `execution dead-letters` shows it; many are picked by --all, --prefix, --label, --state, --since, --until and
+    /// --error
+    #[arg(id = "one", value_name = "ID", required_unless_present_any = LETTER_FILTERS, conflicts_with_all = LETTER_FILTERS)]
     pub id: Option<String>,
-    /// All dead letters
-    #[arg(long, conflicts_with_all = ["id", "prefix"])]
-    pub all: bool,
-    /// All dead letters of jobs whose names begin so
-    #[arg(long, value_name = "TEXT", conflicts_with = "id")]
-    pub prefix: Option<String>,
-    /// Say what would be redriven, and change nothing
-    #[arg(long, conflicts_with = "id")]
-    pub dry_run: bool,
+    #[command(flatten)]
+    pub filter: LetterFilterArguments,
+    #[command(flatten)]
+    pub bulk: BulkArguments,
     #[command(flatten)]
     pub connection: ConnectionArguments,
     #[command(flatten)]

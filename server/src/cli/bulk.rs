@@ -1,4 +1,4 @@
-//! The commands that change one or many: `job pause`, `resume`, `trigger` and `delete`, and `execution cancel`.
+//! The commands that change one or many: `job pause`, `resume`, `trigger` and `delete`, and `execution cancel` and `redrive`.
 //!
 //! Invariants: an empty filter is refused, so that a variable of a script that is empty does not pick everything; many are deleted
 //! only after `--yes` or a question that names their number; a refusal does not keep the others from being changed; the exit
@@ -6,7 +6,10 @@
 //! when; that is the client library's.
 
 use super::{
-    args::{BulkArguments, ConnectionArguments, ExecutionCancelArguments, JobChangeArguments, OutputFormat},
+    args::{
+        BulkArguments, ConnectionArguments, ExecutionCancelArguments, JobChangeArguments, OutputFormat,
+        RedriveArguments,
+    },
     connection::with_client,
     error::CliError,
     output, signals, times,
@@ -39,6 +42,9 @@ struct Words {
 /// What an execution is afterwards, or will be.
 pub(super) const CANCELLED: &str = "cancelled";
 const CANCEL: Words = Words { plain: "cancel", done: CANCELLED, what: "execution" };
+/// What a dead letter is afterwards.
+pub(super) const REDRIVEN: &str = "redriven";
+const REDRIVE: Words = Words { plain: "redrive", done: REDRIVEN, what: "dead letter" };
 
 impl Words {
     const fn of(verb: JobVerb) -> Self {
@@ -65,8 +71,7 @@ pub(super) const fn done(verb: JobVerb) -> &'static str {
 /// Does something with the jobs that the arguments pick.
 pub(super) fn jobs(arguments: &JobChangeArguments, verb: JobVerb, yes: bool) -> Result<(), CliError> {
     let JobChangeArguments { filter, bulk, connection, .. } = arguments;
-    let is_open = filter.prefix.is_none() && filter.label.is_empty() && filter.state.is_empty();
-    check(bulk, is_open, [&filter.prefix])?;
+    check(bulk, filter.is_open(), [&filter.prefix])?;
     let asks = verb == JobVerb::Delete && !yes && !bulk.dry_run;
     if asks && !io::stdin().is_terminal() {
         let text = "to delete many jobs without being asked, add --yes; --dry-run shows which they are";
@@ -90,6 +95,14 @@ pub(super) fn executions(arguments: &ExecutionCancelArguments) -> Result<(), Cli
     check(bulk, is_open, [&filter.job, &filter.prefix])?;
     let action = BulkAction::Cancel(filter.resolve(connection.tenant.as_deref(), true));
     run(connection, action, &Telling::new(CANCEL, bulk, arguments.output.output), false)
+}
+
+/// Tries the dead letters again that the arguments pick.
+pub(super) fn dead_letters(arguments: &RedriveArguments) -> Result<(), CliError> {
+    let RedriveArguments { filter, bulk, connection, .. } = arguments;
+    check(bulk, filter.is_open(), [&filter.jobs.prefix, &filter.error])?;
+    let action = BulkAction::Redrive(filter.resolve(connection.tenant.as_deref())?);
+    run(connection, action, &Telling::new(REDRIVE, bulk, arguments.output.output), false)
 }
 
 fn check<const N: usize>(bulk: &BulkArguments, is_open: bool, texts: [&Option<String>; N]) -> Result<(), CliError> {
@@ -213,6 +226,8 @@ impl Telling {
             name: report.job_name.clone(),
             job_id: report.job.to_string(),
             execution_id: report.execution.map(|id| id.to_string()),
+            scheduled_at: report.scheduled_at.and_then(times::rfc3339),
+            scheduled_at_us: report.scheduled_at.map(Timestamp::as_micros),
             action,
             dry_run: self.dry_run,
             revision: report.revision,

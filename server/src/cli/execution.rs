@@ -71,7 +71,7 @@ pub(super) fn show(executions: &[Execution], format: OutputFormat) -> Result<(),
     match format {
         OutputFormat::Json => output::json(&executions.iter().map(ExecutionRow::from).collect::<Vec<_>>()),
         OutputFormat::Table => {
-            let header = ["ID", "JOB", "STATE", "ATTEMPT", "SCHEDULED", "FINISHED", "RAN", "ERROR", "WORKER"];
+            let header = ["ID", "JOB", "STATE", "ATTEMPT", "SCHEDULED", "FINISHED", "RAN", "ERROR", "WORKER", "STATUS"];
             output::table(header, executions.iter().map(columns))
         }
     }
@@ -82,7 +82,7 @@ pub(super) fn keep_newest(executions: &mut Vec<Execution>, limit: usize) {
     executions.truncate(limit);
 }
 
-fn columns(execution: &Execution) -> [String; 9] {
+fn columns(execution: &Execution) -> [String; 10] {
     [
         execution.id.to_string(),
         execution.job_name.clone(),
@@ -93,6 +93,7 @@ fn columns(execution: &Execution) -> [String; 9] {
         ran(execution),
         dash_if_empty(&execution.error),
         dash_if_empty(&execution.worker),
+        dash_if_empty(&execution.status),
     ]
 }
 
@@ -104,6 +105,11 @@ fn state(execution: &Execution) -> String {
         }
         (state, _) => state.to_string(),
     }
+}
+
+/// So many failures one after another.
+pub(super) fn times_failed(count: u16) -> String {
+    format!("{count} failure{}", if count == 1 { "" } else { "s" })
 }
 
 fn ran(execution: &Execution) -> String {
@@ -127,6 +133,7 @@ fn get(arguments: &ExecutionGetArguments) -> Result<(), CliError> {
         ("tenant", execution.tenant.clone()),
         ("job", execution.job_name.clone()),
         ("state", state(&execution)),
+        ("status", dash_if_empty(&execution.status)),
         ("attempt", execution.attempt.to_string()),
         ("token", execution.token.0.to_string()),
         ("scheduled", times::column(Some(execution.scheduled_at))),
@@ -164,18 +171,7 @@ fn cancel(arguments: &ExecutionCancelArguments) -> Result<(), CliError> {
         Ok(execution)
     })?;
     if let Some(execution) = execution {
-        return output::json(&[ChangedRow {
-            tenant: execution.tenant,
-            name: execution.job_name,
-            job_id: id.job.to_string(),
-            execution_id: Some(id.to_string()),
-            action: bulk::CANCELLED,
-            dry_run: false,
-            revision: None,
-            next_fire_at: None,
-            next_fire_at_us: None,
-            reason: None,
-        }]);
+        return output::json(&[ChangedRow::of(&execution, bulk::CANCELLED)]);
     }
     output::write(&format!("{id} is to be cancelled; `tickwheel execution get {id}` shows what became of it\n"))
 }
@@ -207,9 +203,12 @@ fn tell(execution: &Execution, format: OutputFormat) -> Result<(), CliError> {
     let at = times::column(execution.finished_at.or(Some(execution.dispatched_at)));
     let (id, job, state, attempt) = (execution.id, &execution.job_name, state(execution), execution.attempt);
     let mut line = format!("{at}  {id}  {job}  {state}  attempt {attempt}");
-    if !execution.error.is_empty() {
+    for text in [&execution.error, &execution.status].into_iter().filter(|text| !text.is_empty()) {
         line.push_str("  ");
-        line.push_str(&execution.error);
+        line.push_str(text);
+    }
+    if let Some(failures) = execution.paused_job_after_failures {
+        line.push_str(&format!("  the job is paused after {}", times_failed(failures)));
     }
     output::write(&format!("{}\n", output::printable(&line)))
 }

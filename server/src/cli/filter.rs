@@ -1,7 +1,11 @@
 //! Filters: from the arguments to what the client library takes.
 
-use super::args::{ExecutionFilterArguments, JobFilterArguments, StateArgument};
-use tickwheel_client::{ExecutionFilter, JobFilter, JobState};
+use super::{
+    args::{ExecutionFilterArguments, JobFilterArguments, LetterFilterArguments, StateArgument},
+    error::CliError,
+    times,
+};
+use tickwheel_client::{DeadLetterFilter, ExecutionFilter, JobFilter, JobState};
 use tickwheel_wire::job::LabelSelector;
 
 /// A selector as it was written, if it is one.
@@ -16,6 +20,11 @@ pub(super) fn selector(text: &str) -> Result<String, String> {
 }
 
 impl JobFilterArguments {
+    /// Whether it picks all.
+    pub fn is_open(&self) -> bool {
+        self.prefix.is_none() && self.label.is_empty() && self.state.is_empty()
+    }
+
     /// The filter; without a tenant all that the identity may see.
     pub fn resolve(&self, tenant: Option<&str>) -> JobFilter {
         JobFilter {
@@ -37,6 +46,25 @@ impl ExecutionFilterArguments {
             labels: self.label.join(","),
             in_flight,
         }
+    }
+}
+
+impl LetterFilterArguments {
+    /// Whether it picks all.
+    pub fn is_open(&self) -> bool {
+        let Self { jobs, since, until, error } = self;
+        jobs.is_open() && since.is_none() && until.is_none() && error.is_none()
+    }
+
+    /// The filter; without a tenant all that the identity may see.
+    ///
+    /// # Errors
+    /// Wrong usage, when a time is none.
+    pub fn resolve(&self, tenant: Option<&str>) -> Result<DeadLetterFilter, CliError> {
+        let time = |text: &Option<String>| text.as_deref().map(times::parse_or_ago).transpose();
+        let (since, until) = (time(&self.since)?, time(&self.until)?);
+        let error = self.error.clone().unwrap_or_default();
+        Ok(DeadLetterFilter { since, until, error, ..self.jobs.resolve(tenant).into() })
     }
 }
 

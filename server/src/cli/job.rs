@@ -7,7 +7,7 @@ use super::{
     backlog, bulk,
     connection::{present, with_client},
     error::CliError,
-    export, import, output, times,
+    execution, export, import, output, times,
     views::{ChangedRow, JobRow},
 };
 use std::time::Duration;
@@ -63,19 +63,20 @@ fn columns(job: &Job) -> [String; 8] {
         definition.name.clone(),
         schedules(definition),
         definition.pool.clone(),
-        state(job).to_owned(),
+        state(job),
         times::column(job.next_fire),
         job.fire_sequence.0.to_string(),
         job.last_state.to_string(),
     ]
 }
 
-fn state(job: &Job) -> &'static str {
+fn state(job: &Job) -> String {
     let in_flight = matches!(job.last_state, ExecutionState::Running | ExecutionState::Retrying);
-    match (job.paused, job.next_fire) {
-        (true, _) => "paused",
-        (false, None) if !in_flight => "finished",
-        (false, _) => "active",
+    match (job.paused, job.paused_after_failures, job.next_fire) {
+        (true, Some(failures), _) => format!("paused after {}", execution::times_failed(failures)),
+        (true, None, _) => "paused by request".to_owned(),
+        (false, _, None) if !in_flight => "finished".to_owned(),
+        (false, ..) => "active".to_owned(),
     }
 }
 
@@ -112,7 +113,7 @@ fn properties(job: &Job) -> Vec<(&'static str, String)> {
         ("tenant", definition.tenant.clone()),
         ("name", definition.name.clone()),
         ("schedule", schedules(definition)),
-        ("state", state(job).to_owned()),
+        ("state", state(job)),
         ("next fire", times::column(job.next_fire)),
         ("fired", job.fire_sequence.0.to_string()),
         ("last", job.last_state.to_string()),
@@ -175,6 +176,8 @@ fn change(arguments: &JobChangeArguments, verb: JobVerb, yes: bool) -> Result<()
             name: name.clone(),
             job_id: done.job.to_string(),
             execution_id: None,
+            scheduled_at: None,
+            scheduled_at_us: None,
             action: bulk::done(verb),
             dry_run: false,
             revision: None,

@@ -1,7 +1,10 @@
 //! Times and durations as the commands write and read them: RFC 3339, in UTC unless another offset is asked for.
 
 use super::error::CliError;
-use crate::jobs_file::point::{self, to_jiff};
+use crate::jobs_file::{
+    duration,
+    point::{self, to_jiff},
+};
 use jiff::tz::Offset;
 use tickwheel_client::Timestamp;
 
@@ -37,6 +40,21 @@ pub(super) fn parse(text: &str) -> Result<Timestamp, CliError> {
     point::parse(text).ok_or_else(wrong)
 }
 
+/// Parses RFC 3339 with an offset, or how long ago it was.
+///
+/// # Errors
+/// Wrong usage, when it is neither.
+pub(super) fn parse_or_ago(text: &str) -> Result<Timestamp, CliError> {
+    match duration::parse(text) {
+        Ok(ago) => Ok(now().saturating_sub(ago)),
+        Err(_) => parse(text).map_err(|_| {
+            CliError::Usage(format!(
+                "{text:?} is neither a time since 1970 with an offset, such as 2030-01-31T09:00:00Z, nor an age, such as 2h"
+            ))
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +77,18 @@ mod tests {
         assert_eq!(parse("2026-01-01T01:00:00+01:00").expect("a time"), Timestamp::from_secs(1_767_225_600));
         for wrong in ["", "now", "2026-01-01", "2026-01-01T00:00:00", "1969-12-31T23:59:59Z"] {
             assert_eq!(parse(wrong).expect_err(wrong).exit_status(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_age_is_a_time_before_now() {
+        let before = now();
+        let day_ago = parse_or_ago("24h").expect("an age");
+        let lag = day_ago.saturating_since(before.saturating_sub(std::time::Duration::from_secs(86_400)));
+        assert!(lag < std::time::Duration::from_secs(60), "{lag:?}");
+        assert_eq!(parse_or_ago("2026-01-01T00:00:00Z").expect("a time"), Timestamp::from_secs(1_767_225_600));
+        for wrong in ["", "yesterday", "-1h", "2026-01-01"] {
+            assert_eq!(parse_or_ago(wrong).expect_err(wrong).exit_status(), 2, "{wrong}");
         }
     }
 }

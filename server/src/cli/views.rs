@@ -10,8 +10,8 @@
 //! | `job apply` | array of [`AppliedRow`] |
 //! | `job export` | array of the keys of each job, as the jobs file has them; no others |
 //! | `job import` | [`ImportAnswer`] |
-//! | `job pause`, `resume`, `trigger`, `delete`, `execution cancel` | array of [`ChangedRow`] |
-//! | `execution list` | array of [`ExecutionRow`] |
+//! | `job pause`, `resume`, `trigger`, `delete`, `execution cancel`, `redrive` | array of [`ChangedRow`] |
+//! | `execution list`, `dead-letters` | array of [`ExecutionRow`] |
 //! | `execution get` | [`ExecutionRow`] |
 //! | `execution watch` | [`ExecutionRow`], one line each |
 //! | `cron next` | array of [`FireRow`] |
@@ -47,6 +47,10 @@ pub(super) struct JobRow {
     rules: RulesRow,
     labels: BTreeMap<String, String>,
     paused: bool,
+    /// `by-request` or `after-failures`; `null`: it is not paused.
+    pause_reason: Option<&'static str>,
+    /// With `after-failures`: after how many one after another.
+    paused_after_failures: Option<u16>,
     revision: u64,
     created_at: Option<String>,
     created_at_us: u64,
@@ -139,6 +143,10 @@ pub(super) struct ExecutionRow {
     state: &'static str,
     cancel_requested: bool,
     progress_permille: u16,
+    /// What its handler says about a running attempt; `null`: nothing.
+    status: Option<String>,
+    /// In a watch: the end of the execution paused the job, after so many failures one after another.
+    paused_job_after_failures: Option<u16>,
     scheduled_at: Option<String>,
     scheduled_at_us: u64,
     dispatched_at: Option<String>,
@@ -150,25 +158,6 @@ pub(super) struct ExecutionRow {
     worker: String,
     error: Option<String>,
     output: String,
-}
-
-/// A dead letter that was, or would be, redriven.
-#[derive(Debug, Serialize)]
-pub(super) struct RedrivenRow {
-    pub id: String,
-    pub tenant: String,
-    pub job: String,
-    pub scheduled_at: Option<String>,
-    /// `redriven`, `failed`, or `would be redriven`.
-    pub action: &'static str,
-    pub error: Option<String>,
-}
-
-impl RedrivenRow {
-    pub fn of(letter: &Execution, action: &'static str, error: Option<String>) -> Self {
-        let ExecutionRow { id, tenant, job, scheduled_at, .. } = ExecutionRow::from(letter);
-        Self { id, tenant, job, scheduled_at, action, error }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -206,10 +195,13 @@ pub(super) struct ChangedRow {
     pub tenant: String,
     pub name: String,
     pub job_id: String,
-    /// `null`: it is a job.
+    /// `null`: it is a job; so `scheduled_at`.
     pub execution_id: Option<String>,
-    /// `paused`, `resumed`, `triggered`, `deleted`, `cancelled` (its worker is told to end it), `unchanged` (it was so already), `conflict` (it
-    /// was changed meanwhile) or `failed`.
+    /// When the execution was to fire.
+    pub scheduled_at: Option<String>,
+    pub scheduled_at_us: Option<u64>,
+    /// `paused`, `resumed`, `triggered`, `deleted`, `cancelled` (its worker is told to end it), `redriven` (it is to be tried again), `unchanged`
+    /// (it was so already), `conflict` (it was changed meanwhile) or `failed`.
     pub action: &'static str,
     /// Whether it was only asked what would be done.
     pub dry_run: bool,
@@ -219,6 +211,26 @@ pub(super) struct ChangedRow {
     pub next_fire_at_us: Option<u64>,
     /// Why it failed, or what is in conflict.
     pub reason: Option<String>,
+}
+
+impl ChangedRow {
+    /// The row of one execution with which something was done.
+    pub fn of(execution: &Execution, action: &'static str) -> Self {
+        Self {
+            tenant: execution.tenant.clone(),
+            name: execution.job_name.clone(),
+            job_id: execution.id.job.to_string(),
+            execution_id: Some(execution.id.to_string()),
+            scheduled_at: rfc3339(execution.scheduled_at),
+            scheduled_at_us: Some(execution.scheduled_at.as_micros()),
+            action,
+            dry_run: false,
+            revision: None,
+            next_fire_at: None,
+            next_fire_at_us: None,
+            reason: None,
+        }
+    }
 }
 
 /// A key of the jobs file that changes; those of tables are told one by one, as in `retry.initial`.
@@ -393,6 +405,11 @@ impl From<&Job> for JobRow {
             rules: job.definition.rules.into(),
             labels: job.definition.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             paused: job.paused,
+            pause_reason: job.paused.then_some(match job.paused_after_failures {
+                Some(_) => "after-failures",
+                None => "by-request",
+            }),
+            paused_after_failures: job.paused_after_failures,
             revision: job.revision,
             created_at: rfc3339(job.created_at),
             created_at_us: job.created_at.as_micros(),
@@ -456,6 +473,8 @@ impl From<&Execution> for ExecutionRow {
             state: execution.state.name(),
             cancel_requested: execution.cancel_requested,
             progress_permille: execution.progress_permille,
+            status: (!execution.status.is_empty()).then(|| execution.status.clone()),
+            paused_job_after_failures: execution.paused_job_after_failures,
             scheduled_at: rfc3339(execution.scheduled_at),
             scheduled_at_us: execution.scheduled_at.as_micros(),
             dispatched_at: rfc3339(execution.dispatched_at),

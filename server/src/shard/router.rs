@@ -398,8 +398,8 @@ impl Router {
                 let Ok(Reattach { job, fire_sequence, token }) = Reattach::decode_body(frame.body) else { return };
                 Reattached { job, fire_sequence, token, verdict }.encode(&mut bytes);
             }
-            // Repeated by the worker in any case.
-            Some(FrameType::Heartbeat) => return,
+            // The one is repeated by the worker in any case, the other has no answer.
+            Some(FrameType::Heartbeat | FrameType::ReportStatus) => return,
             _ => {
                 // Whatever is refused here begins with its request id.
                 let request_id = Reader::new(frame.body).u64("request_id").unwrap_or_default();

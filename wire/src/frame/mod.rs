@@ -82,6 +82,8 @@ wire_enum! {
         RedriveExecution = 0x010C => "redrive-execution",
         /// [`request::BackfillJob`]
         BackfillJob = 0x010D => "backfill-job",
+        /// [`work::ReportStatus`]
+        ReportStatus = 0x010E => "report-status",
         /// [`request::SetCalendar`]
         SetCalendar = 0x010F => "set-calendar",
         /// [`request::RemoveCalendar`]
@@ -102,6 +104,8 @@ wire_enum! {
         Counters = 0x0206 => "counters",
         /// [`request::BackfillTaken`]
         BackfillTaken = 0x0207 => "backfill-taken",
+        /// [`request::Remark`]
+        Remark = 0x0208 => "remark",
         /// [`request::CalendarView`]
         CalendarView = 0x0209 => "calendar-view",
         /// [`work::Attach`]
@@ -131,6 +135,8 @@ wire_enum! {
 pub trait Frame<'a>: Sized {
     /// The type in the header.
     const TYPE: FrameType;
+    /// The flags in the header. Without [`FrameHeader::CRITICAL`] a peer that does not know the type goes on as if it had not come.
+    const FLAGS: u16 = FrameHeader::CRITICAL;
 
     /// Appends the body to `out`.
     fn encode_body(&self, out: &mut Vec<u8>);
@@ -151,7 +157,7 @@ pub trait Frame<'a>: Sized {
         out.extend_from_slice(&[0; FrameHeader::BYTES]);
         self.encode_body(out);
         let body_bytes = u32::try_from(out.len() - start - FrameHeader::BYTES).expect("bodies are bounded at 1 MiB");
-        let header = FrameHeader { body_bytes, frame_type: Self::TYPE.number(), flags: FrameHeader::CRITICAL };
+        let header = FrameHeader { body_bytes, frame_type: Self::TYPE.number(), flags: Self::FLAGS };
         out[start..start + FrameHeader::BYTES].copy_from_slice(&header.to_bytes());
     }
 }
@@ -204,14 +210,14 @@ macro_rules! fixed_frame {
 
 /// Frames with fields of any size.
 macro_rules! variable_frame {
-    ($($name:ident $(<$life:lifetime>)?)*) => {$(
-        $crate::frame::variable_frame!(@one $name $($life)?);
-    )*};
-    (@one $name:ident) => { $crate::frame::variable_frame!(@impl $name, 'a, $name); };
-    (@one $name:ident $life:lifetime) => { $crate::frame::variable_frame!(@impl $name, $life, $name<$life>); };
-    (@impl $name:ident, $life:lifetime, $type:ty) => {
+    (@one $flags:expr, $name:ident) => { $crate::frame::variable_frame!(@impl $flags, $name, 'a, $name); };
+    (@one $flags:expr, $name:ident $life:lifetime) => {
+        $crate::frame::variable_frame!(@impl $flags, $name, $life, $name<$life>);
+    };
+    (@impl $flags:expr, $name:ident, $life:lifetime, $type:ty) => {
         impl<$life> $crate::frame::Frame<$life> for $type {
             const TYPE: $crate::frame::FrameType = $crate::frame::FrameType::$name;
+            const FLAGS: u16 = $flags;
 
             fn encode_body(&self, out: &mut Vec<u8>) {
                 $crate::layout::Field::write(self, &mut $crate::Writer::new(out));
@@ -225,6 +231,16 @@ macro_rules! variable_frame {
             }
         }
     };
+    ($($name:ident $(<$life:lifetime>)?)*) => {$(
+        $crate::frame::variable_frame!(@one $crate::frame::FrameHeader::CRITICAL, $name $($life)?);
+    )*};
 }
 
-pub(crate) use {fixed_frame, variable_frame};
+/// Frames with fields of any size that peers skip which do not know them.
+macro_rules! skippable_frame {
+    ($($name:ident $(<$life:lifetime>)?)*) => {$(
+        $crate::frame::variable_frame!(@one 0, $name $($life)?);
+    )*};
+}
+
+pub(crate) use {fixed_frame, skippable_frame, variable_frame};

@@ -3,7 +3,7 @@
 //! Every request begins with its id and the partition that it concerns: `hash(tenant, name)` for one job, the id's own partition
 //! for an execution, each in turn for a list. See [`crate::partition_of`].
 
-use super::variable_frame;
+use super::{skippable_frame, variable_frame};
 use crate::{
     DecodeError, FireSequence, JobId, PartitionId, Reader, Timestamp, Token, Writer,
     job::JobStates,
@@ -190,7 +190,7 @@ variable_layout! {
 }
 
 variable_layout! {
-    /// Asks for a page of the dead letters that one partition remembers, the newest first. Answer: an [`ExecutionView`] for each,
+    /// Asks for a page of the dead letters that one partition remembers, the newest first unless asked otherwise. Answer: an [`ExecutionView`] for each,
     /// then [`PageEnd`].
     pub struct ListDeadLetters<'a> {
         /// Chosen by the sender, echoed in the answer.
@@ -205,6 +205,26 @@ variable_layout! {
         pub cursor: u64,
         /// Most executions in the page, 1 to 256.
         pub limit: u16,
+        /// Which of these dead letters, and in which order.
+        pub selection: LetterSelection<'a>,
+    }
+}
+
+trailing_layout! {
+    /// Which dead letters a list shows, and in which order.
+    pub struct LetterSelection<'a> {
+        /// Only those of jobs that exist and whose labels this [`crate::job::LabelSelector`] admits; empty: all.
+        pub labels: &'a str,
+        /// Only those of jobs that exist and have one of these states; none: all.
+        pub states: JobStates,
+        /// Only those whose last attempt ended at this time or later.
+        pub since: Timestamp,
+        /// Only those whose last attempt ended before this time; 0: all.
+        pub until: Timestamp,
+        /// Only those whose error has this name, or that ended in the state of this name without one; empty: all.
+        pub error: &'a str,
+        /// The oldest first, so that they can be tried again in the order in which they failed.
+        pub oldest_first: bool,
     }
 }
 
@@ -524,8 +544,24 @@ variable_layout! {
     }
 }
 
+variable_layout! {
+    /// What more there is to say of the view that follows with the same request id. Sent only where there is something, and skipped by peers
+    /// that do not know it.
+    pub struct Remark<'a> {
+        /// The request, or the watch.
+        pub request_id: u64,
+        /// Of a job: it was paused because so many of its executions failed one after another. Of an execution: its end paused the job so.
+        /// 0: neither.
+        pub paused_after_failures: u16,
+        /// Of a running attempt: what its handler says about it; see [`super::work::ReportStatus`].
+        pub status: &'a str,
+    }
+}
+
 variable_frame! {
     SubmitJob<'a> JobCommand<'a> JobByName<'a> ListJobs<'a> ListExecutions<'a> ExecutionById CancelExecution Watch<'a> Unwatch
     ListDeadLetters<'a> RedriveExecution BackfillJob<'a> BackfillTaken SetCalendar<'a> RemoveCalendar<'a> ListCalendars<'a>
     CalendarView<'a> ReadCounters Counters<'a> Submitted Done JobView<'a> PageEnd ExecutionView<'a>
 }
+
+skippable_frame! { Remark<'a> }

@@ -4,11 +4,12 @@
 //! one [`Complete`] and keeps that until the node's [`Completed`], across reconnects. After a reconnect it presents what still runs
 //! ([`Reattach`]); the owner says whether the attempt is still its own.
 
-use super::{Frame, FrameType, fixed_frame, variable_frame};
+use super::{Frame, FrameType, fixed_frame, skippable_frame, variable_frame};
 use crate::{
-    DecodeError, FireSequence, InstanceId, JobId, Reader, Timestamp, Token,
+    DecodeError, FireSequence, InstanceId, JobId, PartitionId, Reader, Timestamp, Token,
     job::Priority,
     layout::{FixedField, fixed_layout, variable_layout, wire_enum},
+    limits::STATUS_BYTES_MAX,
 };
 
 variable_layout! {
@@ -249,6 +250,32 @@ fixed_layout! {
     }
 }
 
+variable_layout! {
+    /// What the handler of a running attempt says about it. Nothing answers. It follows a [`Heartbeat`] on its lane, and a node that does not
+    /// know it skips it.
+    pub struct ReportStatus<'a> {
+        /// 0: there is no answer.
+        pub request_id: u64,
+        /// The job's partition.
+        pub partition: PartitionId,
+        /// The job.
+        pub job: JobId,
+        /// Which of its firings.
+        pub fire_sequence: FireSequence,
+        /// The attempt's fencing token.
+        pub token: Token,
+        /// Text for people, in place of what was said before; empty: nothing any more. Only its [`status_front`] counts.
+        pub status: &'a [u8],
+    }
+}
+
+/// What is kept of a status: its front of at most 256 bytes, up to the first character that is a control character or is not UTF-8.
+pub fn status_front(status: &[u8]) -> &str {
+    let bytes = &status[..status.len().min(STATUS_BYTES_MAX)];
+    let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    text.find(char::is_control).map_or(text, |end| &text[..end])
+}
+
 wire_enum! {
     /// Why a worker is told to stop an attempt.
     pub enum CancelReason: u8 {
@@ -316,4 +343,27 @@ const _: () = assert!(Reattach::BYTES == 24 && Reattached::BYTES == 25 && Capaci
 const _: () = assert!(Priority::BYTES == 1 && Outcome::BYTES == 1);
 
 variable_frame! { Attach<'a> Attached }
+skippable_frame! { ReportStatus<'a> }
 fixed_frame! { Completed Heartbeat CancelAttempt Reattach Reattached Capacity }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_kept_up_to_what_cannot_be_shown() {
+        let long = "x".repeat(STATUS_BYTES_MAX - 1);
+        let too_long = format!("{long}é");
+        for (status, kept) in [
+            (&b""[..], ""),
+            ("3 of 9, à peu près".as_bytes(), "3 of 9, à peu près"),
+            (b"first\nsecond", "first"),
+            (b"\x1b[2Jcleared", ""),
+            (b"half \xff rest", "half "),
+            (b"cut \xe2\x82", "cut "),
+            (too_long.as_bytes(), &long),
+        ] {
+            assert_eq!(status_front(status), kept, "{status:?}");
+        }
+    }
+}

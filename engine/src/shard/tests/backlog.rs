@@ -8,11 +8,12 @@ use tickwheel_wire::{
     FireSequence,
     frame::{
         request::{
-            BackfillJob, BackfillTaken, ExecutionView, JobVerb, ListDeadLetters, PageEnd, RedriveExecution, SubmitMode,
+            BackfillJob, BackfillTaken, ExecutionView, JobVerb, LetterSelection, ListDeadLetters, PageEnd,
+            RedriveExecution, SubmitMode,
         },
         work::Outcome,
     },
-    job::{FiringRules, JobSpec, Overlap, RetryPolicy, ScheduleSpec},
+    job::{FiringRules, JobSpec, JobState, JobStates, Overlap, RetryPolicy, ScheduleSpec},
     limits::BACKLOG_MAX,
     partition_of,
 };
@@ -35,12 +36,26 @@ fn redrive(world: &mut World, attempt: &Attempt) -> Result<(), Denied> {
 
 /// Fire sequences of the dead letters, the newest first.
 fn dead_letters(world: &mut World, prefix: &str) -> Vec<FireSequence> {
-    let partition = PartitionId(0);
-    let (tenant, cursor, limit) = ("acme", 0, 100);
-    let answer = world.ask(|request_id| ListDeadLetters { request_id, partition, tenant, prefix, cursor, limit });
+    let (rows, cursor) = letters_page(world, prefix, LetterSelection::default(), 0, 100);
+    assert_eq!(cursor, PageEnd::LAST);
+    rows.into_iter().map(|(_, fire_sequence)| FireSequence(fire_sequence)).collect()
+}
+
+/// A page of dead letters, by job and fire sequence, and the cursor behind it.
+fn letters_page(
+    world: &mut World,
+    prefix: &str,
+    selection: LetterSelection<'_>,
+    cursor: u64,
+    limit: u16,
+) -> (Vec<(String, u64)>, u64) {
+    let (partition, tenant) = (PartitionId(0), "acme");
+    let list = |request_id| ListDeadLetters { request_id, partition, tenant, prefix, cursor, limit, selection };
+    let answer = world.ask(list);
     let (end, rows) = answer.split_last().expect("a page");
-    assert_eq!(PageEnd::decode_body(&end.body).unwrap().cursor, PageEnd::LAST);
-    rows.iter().map(|row| ExecutionView::decode_body(&row.body).unwrap().fire_sequence).collect()
+    let views = rows.iter().map(|row| ExecutionView::decode_body(&row.body).unwrap());
+    let rows = views.map(|view| (view.name.to_owned(), view.fire_sequence.0)).collect();
+    (rows, PageEnd::decode_body(&end.body).unwrap().cursor)
 }
 
 fn fail(world: &mut World, attempt: &Attempt) {
@@ -77,6 +92,93 @@ fn a_dead_letter_is_redriven_once_and_the_new_execution_has_its_time() {
     assert_eq!(dead_letters(&mut world, ""), []);
     world.restart();
     assert_eq!(dead_letters(&mut world, ""), []);
+}
+
+#[test]
+fn dead_letters_are_picked_by_labels_state_time_and_error_in_either_order() {
+    let mut world = World::new(1);
+    world.attach(1, 10, 1);
+    world.create(&JobSpec { labels: "team=a", ..rare("one") });
+    world.create(&JobSpec { labels: "team=b", paused: true, start_to_close_ms: 1_000, ..rare("two") });
+    for (name, error) in [("one", "Refused"), ("two", "Gone"), ("one", "Gone"), ("two", "")] {
+        world.pass(10 * SECOND);
+        world.command(JobVerb::Trigger, name).unwrap();
+        world.fire();
+        if error.is_empty() {
+            // Each of its two attempts times out, and is reported as stopped, which frees the worker.
+            for _ in 0..2 {
+                world.pass_by_deadlines(4 * SECOND);
+                let attempt = world.attempts().pop().expect("an attempt");
+                world.complete_with(&attempt, session(1), Outcome::TimedOut, "");
+                world.fire();
+            }
+        } else {
+            let attempt = world.attempt();
+            world.complete_with(&attempt, session(1), Outcome::FailedForGood, error);
+        }
+    }
+    let all = [("one", 1), ("two", 1), ("one", 2), ("two", 2)];
+    let none = LetterSelection { oldest_first: true, ..LetterSelection::default() };
+    let labels = |labels| LetterSelection { labels, ..none };
+    let error = |error| LetterSelection { error, ..none };
+    for (selection, picked) in [
+        (none, &[0, 1, 2, 3][..]),
+        (LetterSelection { oldest_first: false, ..none }, &[3, 2, 1, 0]),
+        (labels("team=a"), &[0, 2]),
+        (labels("team!=a"), &[1, 3]),
+        (labels("missing"), &[]),
+        (LetterSelection { states: JobStates::NONE.with(JobState::Paused), ..none }, &[1, 3]),
+        (error("Gone"), &[1, 2]),
+        (error("timed-out"), &[3]),
+        (error("gone"), &[]),
+        (LetterSelection { since: secs(20), ..none }, &[1, 2, 3]),
+        (LetterSelection { since: secs(20), until: secs(30), ..none }, &[1]),
+        (LetterSelection { until: secs(20), oldest_first: false, ..none }, &[0]),
+        (LetterSelection { since: secs(20), labels: "team=a", error: "Gone", ..none }, &[2]),
+    ] {
+        let expected: Vec<_> = picked.iter().map(|&place: &usize| (all[place].0.to_owned(), all[place].1)).collect();
+        for limit in [100, 1] {
+            let (mut found, mut cursor) = (Vec::new(), 0);
+            while cursor != PageEnd::LAST {
+                let (rows, next) = letters_page(&mut world, "", selection, cursor, limit);
+                found.extend(rows);
+                cursor = next;
+            }
+            assert_eq!(found, expected, "{selection:?}, {limit} per page");
+        }
+    }
+    let (partition, tenant, prefix, cursor, limit) = (PartitionId(0), "acme", "", 0, 1);
+    let selection = labels("=a");
+    let refused = world
+        .change(|request_id| ListDeadLetters { request_id, partition, tenant, prefix, cursor, limit, selection })
+        .unwrap_err();
+    assert_eq!((refused.code, &*refused.field), (RefusalCode::InvalidField, "labels"));
+}
+
+#[test]
+fn a_list_from_the_oldest_on_misses_nothing_that_stays_when_others_are_forgotten() {
+    let mut world = World::with(1, |config| config.partition.dead_letters_max = 3);
+    world.attach(1, 10, 1);
+    world.create(&rare("job"));
+    let die = |world: &mut World| {
+        world.command(JobVerb::Trigger, "job").unwrap();
+        world.fire();
+        let attempt = world.attempt();
+        fail(world, &attempt);
+    };
+    (0..4).for_each(|_| die(&mut world));
+    let selection = LetterSelection { oldest_first: true, ..LetterSelection::default() };
+    let (rows, cursor) = letters_page(&mut world, "", selection, 0, 1);
+    assert_eq!(rows, [("job".to_owned(), 2)]);
+    (0..1).for_each(|_| die(&mut world));
+    let (rows, cursor) = letters_page(&mut world, "", selection, cursor, 1);
+    assert_eq!(rows, [("job".to_owned(), 3)]);
+    (0..2).for_each(|_| die(&mut world));
+    let (rows, cursor) = letters_page(&mut world, "", selection, cursor, 100);
+    assert_eq!(
+        (rows, cursor),
+        (vec![("job".to_owned(), 5), ("job".to_owned(), 6), ("job".to_owned(), 7)], PageEnd::LAST)
+    );
 }
 
 #[test]

@@ -27,7 +27,8 @@ fn page(world: &mut World, partition: PartitionId, selection: JobSelection<'_>, 
     let answer = world.ask(|request_id| ListJobs { request_id, partition, tenant, prefix, cursor, limit, selection });
     let (end, views) = answer.split_last().expect("a page has an end");
     let name = |body: &[u8]| JobSpec::decode(JobView::decode_body(body).unwrap().spec).unwrap().name.to_owned();
-    (views.iter().map(|view| name(&view.body)).collect(), PageEnd::decode_body(&end.body).unwrap().cursor)
+    let views = views.iter().filter(|view| view.frame_type == FrameType::JobView);
+    (views.map(|view| name(&view.body)).collect(), PageEnd::decode_body(&end.body).unwrap().cursor)
 }
 
 /// The names of all jobs that are picked, sorted; each is listed once.

@@ -8,6 +8,7 @@ mod filters;
 mod harness;
 mod model;
 mod properties;
+mod remarks;
 mod ruled_model;
 mod rules;
 mod siblings;

@@ -24,7 +24,8 @@ use tickwheel_wire::{
     FireSequence,
     frame::{
         request::{
-            BackfillJob, BackfillTaken, ExecutionState, JobByName, JobVerb, JobView, RedriveExecution, SubmitMode,
+            BackfillJob, BackfillTaken, ExecutionState, JobByName, JobVerb, JobView, RedriveExecution, Remark,
+            SubmitMode,
         },
         work::{Outcome, Verdict},
     },
@@ -608,15 +609,19 @@ impl History {
         );
     }
 
-    fn shown(&mut self, name: &str) -> Option<(JobId, u64, bool, u64, u64, ExecutionState)> {
+    fn shown(&mut self, name: &str) -> Option<Shown> {
         let partition = partition_of("acme", name, self.world.config.partition_count);
         let answer = self.world.ask(|request_id| JobByName { request_id, partition, tenant: "acme", name });
         if answer[0].frame_type == FrameType::Refused {
             return None;
         }
-        let view = JobView::decode_body(&answer[0].body).unwrap();
+        let (view, remarks) = answer.split_last().expect("there is an answer");
+        let view = JobView::decode_body(&view.body).unwrap();
+        let paused_after =
+            remarks.first().map_or(0, |remark| Remark::decode_body(&remark.body).unwrap().paused_after_failures);
         let next = view.next_fire.as_micros();
-        Some((view.job, view.revision, view.paused, next, view.fire_sequence.0, view.last_state))
+        let paused = (view.paused, paused_after);
+        Some((view.job, view.revision, paused, next, view.fire_sequence.0, view.last_state))
     }
 
     fn begin_snapshot(&mut self, id: PartitionId) {
@@ -668,8 +673,13 @@ const SELECTORS: [(&str, Admits); 4] = [
     ("", |_| true),
 ];
 
-fn expected_view(job: &Job) -> (JobId, u64, bool, u64, u64, ExecutionState) {
-    (job.id, job.revision, job.paused, job.next.unwrap_or(u64::MAX), job.sequence, job.state()[0])
+/// A job as it is shown: its id, its revision, whether it is paused and after how many failures, its next firing, the number of the last one, and
+/// how that stands.
+type Shown = (JobId, u64, (bool, u16), u64, u64, ExecutionState);
+
+fn expected_view(job: &Job) -> Shown {
+    let paused = (job.paused, job.waiting.paused_after);
+    (job.id, job.revision, paused, job.next.unwrap_or(u64::MAX), job.sequence, job.state()[0])
 }
 
 fn expected_of(code: RefusalCode) -> Expected {

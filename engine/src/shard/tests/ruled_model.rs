@@ -20,6 +20,8 @@ pub struct Waiting {
     missed_until: u64,
     overlapped_until: u64,
     failures: u16,
+    /// After how many failures the job was paused; 0: by request, or not.
+    pub paused_after: u16,
 }
 
 /// What is excluded of a job's firings.
@@ -216,8 +218,8 @@ impl Job {
             None => {}
         }
         let most = self.rules().pause_after_failures;
-        if failed.is_some() && most > 0 && self.waiting.failures >= most {
-            self.paused = true;
+        if failed.is_some() && most > 0 && self.waiting.failures >= most && !self.paused {
+            (self.paused, self.waiting.paused_after) = (true, self.waiting.failures);
         }
     }
 

@@ -23,7 +23,8 @@ const SPRING_SECS: u64 = 1_806_194_527;
 fn shown(world: &mut World, name: &str) -> (ExecutionState, bool, Timestamp) {
     let partition = partition_of("acme", name, world.config.partition_count);
     let answer = world.ask(|request_id| JobByName { request_id, partition, tenant: "acme", name });
-    let view = JobView::decode_body(&answer[0].body).unwrap();
+    // What is remarked on a job comes before it.
+    let view = JobView::decode_body(&answer.last().unwrap().body).unwrap();
     (view.last_state, view.paused, view.next_fire)
 }
 

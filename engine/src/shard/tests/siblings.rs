@@ -10,7 +10,10 @@ use tickwheel_wire::{
     frame::{
         FrameHeader,
         request::{SubmitJob, SubmitMode},
-        work::{Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome, Reattach, Reattached, Verdict},
+        work::{
+            Attach, Complete, CompleteHead, Dispatch, DispatchHead, Outcome, Reattach, Reattached, ReportStatus,
+            Verdict,
+        },
     },
     job::{JobSpec, ScheduleSpec},
     partition_of,
@@ -188,6 +191,25 @@ fn a_worker_with_one_slot_serves_due_jobs_of_every_shard_in_turn() {
         let waits = turns.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         assert!(turns[0] < 5 && waits <= 5, "shard {shard} was served at {turns:?}");
     }
+}
+
+#[test]
+fn the_owner_of_an_attempt_keeps_the_status_that_a_worker_of_another_shard_reports() {
+    let mut siblings = Siblings::new(2);
+    let session = siblings.attach(0, 1, 4);
+    siblings.create_due("job", 1);
+    siblings.settle();
+    let (identity, held) = (siblings.worker.clone(), std::mem::take(&mut siblings.held));
+    assert_eq!(held.len(), 2);
+    for attempt in held {
+        let DispatchHead { job, fire_sequence, token, .. } = attempt;
+        let (request_id, partition, status) = (0, job.partition(), b"begun");
+        let report = ReportStatus { request_id, partition, job, fire_sequence, token, status };
+        siblings.send(partition.0, session, &identity, &report);
+        assert_eq!(siblings.shards[usize::from(partition.0)].statuses.of(job, token), "begun");
+        siblings.complete(session, attempt);
+    }
+    assert!(siblings.shards.iter().all(|shard| shard.statuses.attempts().count() == 0));
 }
 
 #[test]
