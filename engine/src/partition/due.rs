@@ -437,9 +437,11 @@ impl RulesExt for FiringRules {
             return fire;
         }
         let next = schedule(fire);
-        let end = if next > fire { next } else { Timestamp::MAX }.min(self.ends_at);
+        let end = if next > fire && !Mistake::JitterPastNextFiring.is_made() { next } else { Timestamp::MAX }
+            .min(self.ends_at);
         let span_us = (u64::from(self.jitter_ms) * 1_000).min(end.as_micros() - fire.as_micros() - 1);
-        let draw = u128::from(mix64(job ^ mix64(fire.as_micros())));
+        let drawn_from = if Mistake::JitterDrawnAnew.is_made() { after } else { fire };
+        let draw = u128::from(mix64(job ^ mix64(drawn_from.as_micros())));
         let delay_us = u64::try_from((draw * u128::from(span_us + 1)) >> 64).expect("at most the span");
         fire.saturating_add(Duration::from_micros(delay_us))
     }

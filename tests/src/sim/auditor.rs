@@ -5,6 +5,7 @@ use super::{
     node::SimulatedShard,
     plan::Settings,
     violation::{Promise, Violation, demand},
+    when::When,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -73,6 +74,16 @@ pub struct Tally {
     pub answers: u64,
     /// Recoveries compared.
     pub recoveries: u64,
+    /// Attempts of jobs that have several schedules.
+    pub of_several: u64,
+    /// Attempts of jobs that have times at which they do not fire.
+    pub beside_excluded: u64,
+    /// Attempts of jobs that put their firings off.
+    pub put_off: u64,
+    /// Jobs that lists have shown.
+    pub listed: u64,
+    /// Requests refused because they stated another job or revision.
+    pub conflicts: u64,
 }
 
 /// What one shard's log was given.
@@ -355,9 +366,13 @@ impl Auditor {
             return Ok(());
         }
         demand!(self.tokens.insert((job, token)), TokensGrow, "token {token} of job {job} was given out twice");
-        let model = self.partition_mut(job.partition());
-        model.tell(Fact::Dispatched(job, token))?;
+        self.partition_mut(job.partition()).tell(Fact::Dispatched(job, token))?;
+        let Self { partitions, tally, .. } = self;
+        let model = &partitions[usize::from(job.partition().0)];
         let Some(found) = model.job_by_id(job).filter(|found| found.token == token) else { return Ok(()) };
+        tally.of_several += u64::from(matches!(found.when, When::Several(_)));
+        tally.beside_excluded += u64::from(!found.excluded.is_empty());
+        tally.put_off += u64::from(found.rules.jitter_ms > 0);
         let Some(flight) = found.flight.as_ref().filter(|flight| flight.is_running) else { return Ok(()) };
         demand!(
             flight.instance == instance

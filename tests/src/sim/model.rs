@@ -5,8 +5,10 @@
 //! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
 
 mod backlog;
+mod excluded;
 mod firing;
 mod job;
+mod labelled;
 mod rules;
 
 use super::{
@@ -15,8 +17,12 @@ use super::{
 };
 use firing::Waiting;
 pub use job::{Flight, Job, Spec};
+pub use labelled::{Labelled, Listed};
 use rules::{check_first_fire, check_retry};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, Reader, Timestamp,
     event::{AttemptEnd, AttemptOutcome, Cancellation, Dispatched, Event, Missed, Origin},
@@ -79,6 +85,10 @@ pub struct Partition {
     removed_at: BTreeMap<(String, String), Duration>,
     /// The event that removed each job that is gone.
     removed: BTreeMap<JobId, u64>,
+    /// The jobs that were removed because they had finished.
+    pub expired: BTreeSet<JobId>,
+    /// Which labels jobs had when.
+    pub labelled: Labelled,
     /// What missed firings were announced for the dispatch that follows.
     missed: Option<(u32, u32)>,
     /// The events that ended a batch for the log, each with the digest of the engine's state if it ended a turn too.
@@ -551,6 +561,7 @@ impl Partition {
                 let spec = JobSpec::decode(created.spec).expect("checked by the engine");
                 let id = JobId::new(PartitionId(self.id), created.generation, created.slot);
                 let mut job = Job::new(id, &spec, created.at);
+                self.labelled.note(&job.name, now, Some((id, spec.labels.to_owned())));
                 job.spec = Spec(created.spec.to_vec());
                 job.next_fire = created.next_fire;
                 job.key_until = key_until(created.idempotency_key, created.idempotency_until);
@@ -565,6 +576,7 @@ impl Partition {
             Event::JobReplaced(replaced) => {
                 let spec = JobSpec::decode(replaced.spec).expect("checked by the engine");
                 let Some(old) = self.jobs.get(&replaced.slot).cloned() else { return };
+                self.labelled.note(&old.name, now, Some((old.id, spec.labels.to_owned())));
                 let job = Job {
                     spec: Spec(replaced.spec.to_vec()),
                     revision: old.revision + 1,
@@ -594,6 +606,10 @@ impl Partition {
             }
             Event::JobDeleted(change) | Event::JobExpired(change) => {
                 if let Some(job) = self.jobs.remove(&change.slot) {
+                    self.labelled.note(&job.name, now, None);
+                    if matches!(event, Event::JobExpired(_)) {
+                        self.expired.insert(job.id);
+                    }
                     self.removed.insert(job.id, self.sequence);
                     self.names.remove(&job.name);
                     self.removed_at.insert(job.name, now);

@@ -3,7 +3,7 @@
 use super::{Job, Moment};
 use crate::sim::{
     violation::{Violation, demand},
-    when::When,
+    when::{COUNTED_MAX, When},
 };
 use std::time::Duration;
 use tickwheel_wire::{
@@ -11,10 +11,12 @@ use tickwheel_wire::{
     event::{Cancellation, Dispatched, Missed, Origin, TooLate},
     frame::request::ExecutionState,
     job::{FiringRules, Misfire, Overlap},
+    mix64,
 };
 
-/// Of firings that go at once, a week of minutes is counted.
-const COUNTED_MAX: usize = 10_080;
+/// What no plan excludes is never farther away than a week from what it does, unless everything is excluded.
+const EXCLUDED_MAX: Duration = Duration::from_secs(8 * 86_400);
+const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// What such a job remembers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,34 +29,83 @@ pub struct Waiting {
 impl Job {
     /// Whether more than its schedule says what it does.
     pub fn is_ruled(&self) -> bool {
-        self.rules != FiringRules::PLAIN || matches!(self.when, When::Delay(_))
+        self.rules != FiringRules::PLAIN || !self.excluded.is_empty() || matches!(self.when, When::Delay(_))
     }
 
     fn is_used_up(&self, executions: u64) -> bool {
         self.rules.executions_max > 0 && executions >= u64::from(self.rules.executions_max)
     }
 
-    /// The first firing after `time` within the window.
+    /// The first time after `time` at which its schedules would have it fire, in no excluded time and not before the window.
+    fn allowed_after(&self, time: Timestamp) -> Timestamp {
+        let mut fire = self.when.after(time.max(self.rules.starts_at.saturating_sub(MICROSECOND)));
+        let farthest = fire.saturating_add(EXCLUDED_MAX);
+        while fire < farthest {
+            let Some(until) = self.excluded.until(fire) else { return fire };
+            fire = self.when.after(until.saturating_sub(MICROSECOND));
+        }
+        Timestamp::MAX
+    }
+
+    /// When it fires whose schedules would have it fire at `fire`: later by its jitter, of which it takes a share that job and time
+    /// decide, but before the next firing and before the window ends.
+    fn put_off(&self, fire: Timestamp) -> Timestamp {
+        if fire >= self.rules.ends_at {
+            return Timestamp::MAX;
+        }
+        if self.rules.jitter_ms == 0 {
+            return fire;
+        }
+        let last = self.allowed_after(fire).min(self.rules.ends_at).saturating_sub(MICROSECOND);
+        let jitter_us = u64::from(self.rules.jitter_ms) * 1_000;
+        let most_us = jitter_us.min(last.as_micros().saturating_sub(fire.as_micros()));
+        let drawn = u128::from(mix64(self.id.raw() ^ mix64(fire.as_micros())));
+        let share_us = u64::try_from(drawn * u128::from(most_us + 1) >> 64).expect("a part of it");
+        fire.saturating_add(Duration::from_micros(share_us))
+    }
+
+    /// When it fires first that its schedules would have fire after `time`.
+    fn scheduled_after(&self, time: Timestamp) -> Timestamp {
+        self.put_off(self.allowed_after(time))
+    }
+
+    /// Its first firing after `time`.
     pub fn firing_after(&self, time: Timestamp) -> Timestamp {
-        let from = Timestamp::from_micros(self.rules.starts_at.as_micros().saturating_sub(1));
-        let fire = self.when.after(time.max(from));
-        if fire < self.rules.ends_at { fire } else { Timestamp::MAX }
+        if matches!(self.when, When::Delay(_)) {
+            return self.scheduled_after(time);
+        }
+        // One that is put off across `time` comes after it.
+        let jitter = Duration::from_millis(self.rules.jitter_ms.into());
+        let mut fire = self.allowed_after(time.saturating_sub(jitter));
+        while !fire.is_never() && self.put_off(fire) <= time {
+            fire = self.allowed_after(fire);
+        }
+        self.put_off(fire)
     }
 
     /// The first firing of the definition, which was given at `at`.
     pub fn first_firing(&self, at: Timestamp) -> Timestamp {
         match self.when {
             _ if self.is_used_up(self.fire_sequence) => Timestamp::MAX,
-            When::Once(time) => time,
-            _ => self.firing_after(at),
+            When::Once(_) => self.only_firing(),
+            _ => self.scheduled_after(at),
+        }
+    }
+
+    /// The firing of a job that fires once.
+    pub(super) fn only_firing(&self) -> Timestamp {
+        match self.when {
+            When::Once(time) if self.excluded.until(time).is_none() => self.put_off(time),
+            _ => Timestamp::MAX,
         }
     }
 
     fn following(&self, executions: u64, fire: Timestamp, wall: Timestamp) -> Timestamp {
         match self.when {
             _ if self.is_used_up(executions) => Timestamp::MAX,
-            When::Delay(_) => self.firing_after(wall),
-            _ => self.firing_after(fire),
+            When::Delay(_) => self.scheduled_after(wall),
+            // Whatever was put off, the next firing is after it.
+            _ => self.scheduled_after(fire),
         }
     }
 

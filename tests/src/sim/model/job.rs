@@ -1,6 +1,6 @@
 //! A job of the model, and its execution in flight.
 
-use super::{backlog::Backlog, firing::Waiting};
+use super::{backlog::Backlog, excluded::Excluded, firing::Waiting};
 use crate::sim::when::When;
 use std::{fmt, time::Duration};
 use tickwheel_wire::{
@@ -58,6 +58,8 @@ pub struct Job {
     pub spec: Spec,
     /// When it fires.
     pub when: When,
+    /// When it does not.
+    pub excluded: Excluded,
     /// How it is repeated.
     pub retry: RetryPolicy,
     /// Which of its firings are executed.
@@ -124,7 +126,8 @@ impl Job {
             id,
             name: (spec.tenant.to_owned(), spec.name.to_owned()),
             spec: Spec::default(),
-            when: When::of(&spec.schedule, at),
+            when: When::of(spec, at),
+            excluded: Excluded::of(spec),
             retry: spec.retry,
             rules: spec.rules,
             waiting: Waiting::default(),
