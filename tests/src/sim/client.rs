@@ -268,7 +268,7 @@ impl Client {
             }
             Deed::Cancel => {
                 let Some(found) = &model else { return };
-                let sequence = found.fire_sequence + u64::from(found.flight.is_none());
+                let sequence = found.fire_sequence + u64::from(found.flights.is_empty());
                 let fire_sequence = FireSequence(sequence);
                 CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(&mut bytes);
             }

@@ -1,6 +1,6 @@
 //! What jobs have to make up for: dead letters that are tried again, and firings of the past.
 
-use super::{Job, Moment, low};
+use super::{Job, Moment};
 use crate::sim::{
     violation::{Violation, demand},
     when::When,
@@ -47,7 +47,7 @@ impl Job {
 
     /// Whether the execution in flight makes up for something.
     pub fn makes_up(&self) -> bool {
-        self.flight.as_ref().is_some_and(|flight| flight.makes_up)
+        self.flights.values().any(|flight| flight.makes_up)
     }
 
     /// Whether its backlog gets its turn before long: where firings wait for the end of executions, they always go first.
@@ -129,8 +129,8 @@ impl Job {
         self.finished_at = None;
     }
 
-    /// Notes that the execution in flight has failed for good.
-    pub(super) fn bury(&mut self, scheduled_at: Timestamp) {
-        self.backlog.dead_letters.push((low(self.fire_sequence), scheduled_at));
+    /// Notes that an execution has failed for good.
+    pub(super) fn bury(&mut self, fire_sequence: u32, scheduled_at: Timestamp) {
+        self.backlog.dead_letters.push((fire_sequence, scheduled_at));
     }
 }

@@ -162,7 +162,7 @@ impl Job {
     pub fn is_superseded(&self, wall: Timestamp) -> bool {
         let due = self.next_fire <= wall && !self.is_paused;
         let wanted = self.triggered_at.into_iter().chain(due.then_some(self.next_fire));
-        let since = self.flight.as_ref().map_or(Timestamp::MAX, |flight| flight.dispatched_at);
+        let since = self.newest().map_or(Timestamp::MAX, |flight| flight.dispatched_at);
         let makes_way =
             !self.makes_up() && matches!(self.rules.overlap, Overlap::CancelRunning | Overlap::TerminateRunning);
         makes_way && wanted.max().is_some_and(|time| time > since)
@@ -210,7 +210,7 @@ impl Job {
     /// Firings that go because they are too late, or more than may wait; or for which the execution that follows stands.
     pub(super) fn check_passed(&self, missed: &Missed, was_skipped: bool, moment: &Moment) -> Result<(), Violation> {
         let wall = moment.wall;
-        demand!(self.flight.is_none() && self.next_fire <= wall, Accounted, "nothing is due: {self:?}");
+        demand!(self.flights.is_empty() && self.next_fire <= wall, Accounted, "nothing is due: {self:?}");
         if missed.next_fire == self.next_fire {
             let (_, stands_for) = self.stand_for(wall);
             demand!(missed.count as usize == stands_for, Accounted, "{stands_for} were missed besides");
@@ -259,7 +259,7 @@ impl Job {
 
     pub(super) fn check_too_late(&self, too_late: &TooLate, announced: u32, moment: &Moment) -> Result<(), Violation> {
         let wall = moment.wall;
-        demand!(self.flight.is_none() && too_late.at == wall, Accounted, "an execution is in flight: {self:?}");
+        demand!(self.flights.is_empty() && too_late.at == wall, Accounted, "an execution is in flight: {self:?}");
         if too_late.origin == Origin::Trigger {
             let asked = self.triggered_at.unwrap_or(Timestamp::MAX);
             demand!(wall.saturating_since(asked) > self.start_limit(), Accounted, "it is not too late");
