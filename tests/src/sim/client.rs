@@ -59,6 +59,70 @@ struct Request {
     list: Option<List>,
 }
 
+impl Request {
+    /// Writes down what is asked, about the job of this name as the model has it. `None`: there is nothing to ask.
+    fn say(
+        &mut self,
+        request_id: u64,
+        (name, model): (&str, Option<&Job>),
+        is_sure: bool,
+        context: &ActorContext<'_>,
+    ) -> Option<()> {
+        let Self { operation, partition, tenant, bytes, meant, backfilled, list, .. } = self;
+        let (partition, tenant) = (*partition, *tenant);
+        match &operation.deed {
+            Deed::Submit { definition, mode, stated, key } => {
+                if *mode == SubmitMode::Upsert {
+                    *meant = Meant::of_submission(*stated, model, is_sure);
+                }
+                let window_ms = |(window, _): (Duration, _)| u32::try_from(window.as_millis()).expect("short");
+                let submit = SubmitJob {
+                    request_id,
+                    partition,
+                    mode: *mode,
+                    expected_revision: meant.expected.revision,
+                    idempotency_key: if key.is_some() { operation.label.as_bytes() } else { &[] },
+                    idempotency_window_ms: key.map_or(0, window_ms),
+                    spec: &definition.encode(),
+                };
+                submit.encode(bytes);
+            }
+            Deed::Command(verb, stated) => {
+                *meant = Meant::new(*stated, model, is_sure);
+                let expected = meant.expected;
+                JobCommand { request_id, partition, verb: *verb, tenant, name, expected }.encode(bytes);
+            }
+            Deed::Cancel => {
+                let found = model?;
+                let sequence = found.fire_sequence + u64::from(found.flights.is_empty());
+                let fire_sequence = FireSequence(sequence);
+                CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(bytes);
+            }
+            Deed::Redrive => {
+                let found = model?;
+                let newest = found.backlog.dead_letters.last().map(|letter| letter.0);
+                let fire_sequence = FireSequence(newest.map_or(found.fire_sequence, u64::from));
+                let redrive = RedriveExecution { request_id, partition, job: found.id, fire_sequence };
+                // Said twice at once, as by a client in doubt: the second is refused.
+                redrive.encode(bytes);
+                redrive.encode(bytes);
+            }
+            Deed::Backfill(ago) => {
+                let found = model?;
+                let from = context.wall.saturating_sub(*ago);
+                let until = found.third_firing_from(from);
+                *backfilled = is_sure.then(|| found.backfill_between(from, until, context.node_wall));
+                let dry_run = false;
+                BackfillJob { request_id, partition, tenant, name, from, until, dry_run }.encode(bytes);
+            }
+            Deed::Get => JobByName { request_id, partition, tenant, name }.encode(bytes),
+            Deed::Watch => Watch { request_id, partition, tenant, name: "" }.encode(bytes),
+            Deed::List(selector, limit, _) => *list = Some(List::new(*selector, *limit)),
+        }
+        Some(())
+    }
+}
+
 /// What a client does with one job.
 #[derive(Debug, Default)]
 struct Errand {
@@ -236,85 +300,34 @@ impl Client {
         let (Some(tenant), is_sure) = (errand.tenant, !errand.is_doubtful) else { return };
         let name = format!("job-{job}");
         let partition = partition_of(tenant, &name, context.partition_count);
+        let model = context.auditor.partition(partition).job(tenant, &name);
+        let mut request = Request {
+            operation,
+            partition,
+            tenant,
+            bytes: Vec::new(),
+            asked_at: context.now,
+            sent_count: 0,
+            again_at: None,
+            first,
+            meant: Meant::new(Stated::Nothing, model, is_sure),
+            backfilled: None,
+            list: None,
+        };
         let request_id = self.next_request;
         self.next_request += 1;
-        let model = context.auditor.partition(partition).job(tenant, &name).cloned();
-        let mut bytes = Vec::new();
-        let mut meant = Meant::new(Stated::Nothing, model.as_ref(), is_sure);
-        let (mut backfilled, mut list) = (None, None);
-        match &operation.deed {
-            Deed::Submit { definition, mode, stated, key } => {
-                let key_bytes = operation.label.as_bytes();
-                let spec = definition.encode();
-                if *mode == SubmitMode::Upsert {
-                    meant = Meant::of_submission(*stated, model.as_ref(), is_sure);
-                }
-                let submit = SubmitJob {
-                    request_id,
-                    partition,
-                    mode: *mode,
-                    expected_revision: meant.expected.revision,
-                    idempotency_key: if key.is_some() { key_bytes } else { &[] },
-                    idempotency_window_ms: key
-                        .map_or(0, |(window, _)| u32::try_from(window.as_millis()).expect("short")),
-                    spec: &spec,
-                };
-                submit.encode(&mut bytes);
-            }
-            Deed::Command(verb, stated) => {
-                meant = Meant::new(*stated, model.as_ref(), is_sure);
-                let expected = meant.expected;
-                JobCommand { request_id, partition, verb: *verb, tenant, name: &name, expected }.encode(&mut bytes);
-            }
-            Deed::Cancel => {
-                let Some(found) = &model else { return };
-                let sequence = found.fire_sequence + u64::from(found.flights.is_empty());
-                let fire_sequence = FireSequence(sequence);
-                CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(&mut bytes);
-            }
-            Deed::Redrive => {
-                let Some(found) = &model else { return };
-                let newest = found.backlog.dead_letters.last().map(|letter| letter.0);
-                let fire_sequence = FireSequence(newest.map_or(found.fire_sequence, u64::from));
-                let redrive = RedriveExecution { request_id, partition, job: found.id, fire_sequence };
-                // Said twice at once, as by a client in doubt: the second is refused.
-                redrive.encode(&mut bytes);
-                redrive.encode(&mut bytes);
-            }
-            Deed::Backfill(ago) => {
-                let Some(found) = &model else { return };
-                let from = context.wall.saturating_sub(*ago);
-                let until = found.third_firing_from(from);
-                backfilled = is_sure.then(|| found.backfill_between(from, until, context.node_wall));
-                let dry_run = false;
-                BackfillJob { request_id, partition, tenant, name: &name, from, until, dry_run }.encode(&mut bytes);
-            }
-            Deed::Get => JobByName { request_id, partition, tenant, name: &name }.encode(&mut bytes),
-            Deed::Watch => Watch { request_id, partition, tenant, name: "" }.encode(&mut bytes),
-            Deed::List(selector, limit, _) => list = Some(List::new(*selector, *limit)),
+        if request.say(request_id, (&name, model), is_sure, context).is_none() {
+            return;
         }
         context.trace.note(
             context.now,
             format_args!("client-{}", self.index),
             format_args!(
                 "asks {}: {:?} of {tenant}/{name} (partition {})",
-                operation.label, operation.deed, partition.0
+                request.operation.label, request.operation.deed, partition.0
             ),
         );
         self.errands.get_mut(&job).expect("it was looked up").is_busy = true;
-        let request = Request {
-            operation,
-            partition,
-            tenant,
-            bytes,
-            asked_at: context.now,
-            sent_count: 0,
-            again_at: None,
-            first,
-            meant,
-            backfilled,
-            list,
-        };
         self.requests.insert(request_id, request);
         self.send(request_id);
     }
