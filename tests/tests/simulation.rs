@@ -28,6 +28,11 @@ fn a_run_is_about_what_it_should_be_about() {
     assert!(sum(|tally| tally.refused) > 50, "and refused");
     assert!(sum(|tally| tally.answers) > 500, "requests are answered");
     assert!(sum(|tally| tally.recoveries) > 60, "the node fails and comes back");
+    assert!(sum(|tally| tally.of_several) > 300, "jobs have several schedules");
+    assert!(sum(|tally| tally.beside_excluded) > 200, "and excluded times");
+    assert!(sum(|tally| tally.put_off) > 200, "and jitter");
+    assert!(sum(|tally| tally.listed) > 300, "lists show jobs");
+    assert!(sum(|tally| tally.conflicts) > 50, "what is stated of another job or revision is refused");
 }
 
 #[test]

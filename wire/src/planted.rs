@@ -85,6 +85,22 @@ pub enum Mistake {
     BacklogsNotInSnapshot,
     /// A dead letter can be redriven again and again.
     RedrivenStaysDead,
+    /// A replaced definition fires at first in a time that is excluded.
+    ExclusionsForgottenAtReplacement,
+    /// What fires first behind an excluded stretch is excluded with it.
+    FiringAtStretchEndLost,
+    /// Two schedules that coincide fire twice.
+    CoincidingSchedulesFireTwice,
+    /// Jitter is drawn from the moment of the search, so that a firing moves when it is found anew.
+    JitterDrawnAnew,
+    /// Jitter puts a firing off beyond the next one.
+    JitterPastNextFiring,
+    /// A replaced job keeps the labels that it had.
+    ReplacedJobKeepsLabels,
+    /// A page of a list begins behind a job that the page before has not looked at.
+    PageSkipsJob,
+    /// The identity that a command states is compared, the revision is not.
+    StatedRevisionIgnored,
     /// Overlap policy `allow` lets one more execution run than it may.
     OneMoreRuns,
     /// Next firings that were found before a calendar was set anew stay as they are.
@@ -95,7 +111,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 47] = [
         Self::AcknowledgedBeforeSync,
         Self::AcknowledgedOutOfOrder,
         Self::WriteNotSynced,
@@ -135,6 +151,14 @@ impl Mistake {
         Self::FailingJobGoesOn,
         Self::BacklogsNotInSnapshot,
         Self::RedrivenStaysDead,
+        Self::ExclusionsForgottenAtReplacement,
+        Self::FiringAtStretchEndLost,
+        Self::CoincidingSchedulesFireTwice,
+        Self::JitterDrawnAnew,
+        Self::JitterPastNextFiring,
+        Self::ReplacedJobKeepsLabels,
+        Self::PageSkipsJob,
+        Self::StatedRevisionIgnored,
     ];
 
     /// Whether this thread is to make the mistake.

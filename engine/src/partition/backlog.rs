@@ -94,7 +94,7 @@ impl Partition {
         let (mut count, mut times) = (0, Vec::new());
         let is_once = *self.timing(slot) == Timing::Once;
         let mut after = from.saturating_sub(MICROSECOND);
-        let mut next = self.firing_after(slot, after, turn);
+        let mut next = self.firing_across(slot, after, turn);
         let past = from..until.min(turn.now.wall);
         while past.contains(&next) && count < room {
             count += 1;

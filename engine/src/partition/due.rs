@@ -86,7 +86,30 @@ impl Partition {
         })
     }
 
-    /// The same, unless the job has had all its executions once that of the sequence number `fire_sequence` has begun.
+    /// The first firing after `after`, even if the schedule has it up to then and jitter puts it off across.
+    ///
+    /// At most one is, since each comes before the schedule's next. The later a search begins the later the firing that it finds, so the
+    /// earliest that comes after `after` is found by halving: at most 37 searches for a jitter of a day.
+    pub(super) fn firing_across(&mut self, slot: u32, after: Timestamp, turn: &mut Turn<'_>) -> Timestamp {
+        let mut found = self.firing_after(slot, after, turn);
+        let jitter_ms = self.rules(slot).jitter_ms;
+        if jitter_ms == 0 || matches!(self.timing(slot), Timing::Once | Timing::FixedDelay { .. }) {
+            return found;
+        }
+        let (mut from, mut until) = (after.saturating_sub(millis(jitter_ms) + MICROSECOND), after);
+        while from < until {
+            let middle = from.saturating_add(until.saturating_since(from) / 2);
+            let fire = self.firing_after(slot, middle, turn);
+            if fire > after {
+                (found, until) = (fire, middle);
+            } else {
+                from = middle.saturating_add(MICROSECOND);
+            }
+        }
+        found
+    }
+
+    /// The same as [`Partition::firing_after`], unless the job has had all its executions once that of the sequence number `fire_sequence` has begun.
     pub(super) fn following(
         &mut self,
         slot: u32,
@@ -425,9 +448,11 @@ impl RulesExt for FiringRules {
             return fire;
         }
         let next = schedule(fire);
-        let end = if next > fire { next } else { Timestamp::MAX }.min(self.ends_at);
+        let end = if next > fire && !Mistake::JitterPastNextFiring.is_made() { next } else { Timestamp::MAX }
+            .min(self.ends_at);
         let span_us = (u64::from(self.jitter_ms) * 1_000).min(end.as_micros() - fire.as_micros() - 1);
-        let draw = u128::from(mix64(job ^ mix64(fire.as_micros())));
+        let drawn_from = if Mistake::JitterDrawnAnew.is_made() { after } else { fire };
+        let draw = u128::from(mix64(job ^ mix64(drawn_from.as_micros())));
         let delay_us = u64::try_from((draw * u128::from(span_us + 1)) >> 64).expect("at most the span");
         fire.saturating_add(Duration::from_micros(delay_us))
     }

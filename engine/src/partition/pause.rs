@@ -44,7 +44,7 @@ impl Partition {
             return next_fire;
         }
         if record.is(Flag::RULED) {
-            return self.firing_after(slot, after, turn);
+            return self.firing_across(slot, after, turn);
         }
         let own = self.own_time(slot);
         let first = self.rhythms.value_mut(schedule).first_after(Some(own), after, turn.zones);

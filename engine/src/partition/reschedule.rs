@@ -13,10 +13,7 @@
 //!
 //! Where only calendars have changed, no firing has moved: the next one is the first after now.
 
-use super::{
-    Flag, JobRecord, Partition, Turn,
-    policy::{MISSED_MAX, Timing},
-};
+use super::{Flag, JobRecord, Partition, Turn, policy::Timing};
 use std::time::Duration;
 use tickwheel_wire::{
     Timestamp,
@@ -113,15 +110,8 @@ impl Partition {
 
     /// The first firing after `now`, which may be one of before that is put off by jitter.
     fn first_to_come(&mut self, slot: u32, now: Timestamp, turn: &mut Turn<'_>) -> Timestamp {
-        let jitter = Duration::from_millis(self.rules(slot).jitter_ms.into());
-        let mut fire = self.firing_of(slot, now.saturating_sub(jitter), turn);
-        for _ in 0..MISSED_MAX {
-            if fire > now {
-                return fire;
-            }
-            fire = self.firing_of(slot, fire, turn);
-        }
-        self.firing_of(slot, now, turn)
+        let is_ruled = self.table.record(slot).is(Flag::RULED);
+        if is_ruled { self.firing_across(slot, now, turn) } else { self.firing_of(slot, now, turn) }
     }
 
     /// The first firing after `after` by schedule and rules; [`Timestamp::MAX`]: none.

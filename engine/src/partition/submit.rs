@@ -18,6 +18,7 @@ use tickwheel_wire::{
     event::{Event, JobCreated, JobReplaced},
     frame::request::SubmitMode,
     job::JobSpec,
+    planted::Mistake,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -147,6 +148,7 @@ impl Partition {
             .then(|| self.policies.acquire(PolicyEntry::new(Policy::of(request.tenant, spec))));
         let none = Exclusions::default();
         let exclusions = match policy {
+            _ if Mistake::ExclusionsForgottenAtReplacement.is_made() && existing.is_some() => Ok(&none),
             Some(place) => {
                 self.policies.value_mut(place).exclusions(&self.calendars, turn.zones).map_err(SubmitError::from)
             }
@@ -262,7 +264,10 @@ impl Partition {
         let created_at = created_at.as_micros();
         let entry = Entry { slot, revision, created_at, parameter, name: spec.name, payload: spec.payload };
         let data = self.arena.insert(&entry);
-        let policy = Policy::of(tenant, spec);
+        let mut policy = Policy::of(tenant, spec);
+        if Mistake::ReplacedJobKeepsLabels.is_made() && revision > 1 {
+            policy.labels = self.policies.value(self.table.record(slot).policy).policy.labels.clone();
+        }
         let is_ruled = policy.is_ruled(&timing);
         let policy = self.policies.acquire(PolicyEntry::new(policy));
         let schedule = self.rhythms.acquire(Rhythm::new(timing));

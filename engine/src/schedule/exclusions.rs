@@ -30,7 +30,7 @@ use super::{
     zone::{Zone, Zones},
 };
 use std::{ops::Range, time::Duration};
-use tickwheel_wire::Timestamp;
+use tickwheel_wire::{Timestamp, planted::Mistake};
 
 /// Excluded stretches that a search passes over before it takes it that none is left out: of whole days, 27 years.
 const STRETCHES_MAX: u32 = 10_000;
@@ -187,8 +187,10 @@ impl Exclusions {
         let mut fire = schedule(after)?;
         for _ in 0..STRETCHES_MAX {
             let Some(end) = self.end_of(fire) else { return Some(fire) };
+            let before_end =
+                if Mistake::FiringAtStretchEndLost.is_made() { end } else { end.saturating_sub(MICROSECOND) };
             // A single time stays where it is.
-            fire = schedule(end.saturating_sub(MICROSECOND)).filter(|next| *next > fire)?;
+            fire = schedule(before_end).filter(|next| *next > fire)?;
         }
         None
     }

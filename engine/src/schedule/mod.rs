@@ -28,8 +28,11 @@ pub use exclusions::{ExclusionError, ExclusionProblem, Exclusions};
 pub use interval::{Interval, IntervalError};
 pub use zone::{Zone, ZoneDatabase, ZoneFileError, Zones};
 
-use std::sync::Arc;
-use tickwheel_wire::Timestamp;
+use std::{sync::Arc, time::Duration};
+use tickwheel_wire::{Timestamp, planted::Mistake};
+
+/// The least time.
+const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// When a job fires: 48 bytes, cheap to clone, equality and hash by meaning.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +77,11 @@ impl Schedule {
             Self::Cron(cron) => cron.next_after(after),
             Self::Interval(interval) => interval.next_after(after),
             Self::Once(at) => Some(*at).filter(|at| *at > after && !at.is_never()),
+            Self::Several(schedules)
+                if Mistake::CoincidingSchedulesFireTwice.is_made() && coincide(schedules, after) =>
+            {
+                Some(after.saturating_add(MICROSECOND))
+            }
             Self::Several(schedules) => schedules.iter().filter_map(|schedule| schedule.next_after(after)).min(),
         }
     }
@@ -95,4 +103,10 @@ impl Schedule {
         }
         bound
     }
+}
+
+/// Whether at least two of them fire at `time`.
+fn coincide(schedules: &[Schedule], time: Timestamp) -> bool {
+    let before = time.saturating_sub(MICROSECOND);
+    schedules.iter().filter(|schedule| schedule.next_after(before) == Some(time)).count() > 1
 }

@@ -21,6 +21,7 @@ use tickwheel_wire::{
     },
     job::{JobStates, LabelSelector},
     limits::PAGE_ENTRIES_MAX,
+    planted::Mistake,
 };
 
 /// Entries that a page looks at.
@@ -159,6 +160,7 @@ impl Shard {
                 page.count += 1;
             }
         }
+        let cursor = cursor + u64::from(Mistake::PageSkipsJob.is_made());
         let cursor = if cursor < slot_count { cursor } else { PageEnd::LAST };
         origin.reply(effects, &PageEnd { request_id: request.request_id, cursor });
         self.scratch = spec;

@@ -137,7 +137,7 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
     let threads = arguments.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let virtual_us = AtomicU64::new(0);
-    let totals = Mutex::new([0_u64; 6]);
+    let totals = Mutex::new([0_u64; 11]);
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -159,6 +159,11 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
                         tally.refused,
                         tally.answers,
                         tally.recoveries,
+                        tally.of_several,
+                        tally.beside_excluded,
+                        tally.put_off,
+                        tally.listed,
+                        tally.conflicts,
                     ];
                     totals.lock().expect("no panic").iter_mut().zip(counts).for_each(|(total, count)| *total += count);
                     if let Some(violation) = outcome.violation {
@@ -177,7 +182,8 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
     }
     let done = done.load(Ordering::Relaxed);
     let virtual_hours = virtual_us.load(Ordering::Relaxed) as f64 / 3.6e9;
-    let [events, dispatches, accepted, refused, answers, recoveries] = totals.into_inner().expect("no panic");
+    let [events, dispatches, accepted, refused, answers, recoveries, several, excluded, put_off, listed, conflicts] =
+        totals.into_inner().expect("no panic");
     println!(
         "{done} seeds in {seconds:.1} s on {threads} threads: {:.0} seeds/hour; {virtual_hours:.1} simulated hours, {:.0} per CPU hour",
         done as f64 / seconds * 3_600.0,
@@ -185,6 +191,9 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
     );
     println!(
         "{events} events, {dispatches} attempts given out, {accepted} reports accepted and {refused} refused, {answers} requests answered, {recoveries} recoveries compared"
+    );
+    println!(
+        "{several} attempts of jobs with several schedules, {excluded} with excluded times, {put_off} with jitter; {listed} jobs listed, {conflicts} requests refused for what they stated"
     );
     let seeds: Vec<_> = failed.iter().map(|(seed, _)| seed.to_string()).collect();
     println!("failing seeds: {}", if seeds.is_empty() { "none".to_owned() } else { seeds.join(" ") });

@@ -5,6 +5,7 @@ use super::{
     node::SimulatedShard,
     plan::Settings,
     violation::{Promise, Violation, demand},
+    when::When,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -73,6 +74,16 @@ pub struct Tally {
     pub answers: u64,
     /// Recoveries compared.
     pub recoveries: u64,
+    /// Attempts of jobs that have several schedules.
+    pub of_several: u64,
+    /// Attempts of jobs that have times at which they do not fire.
+    pub beside_excluded: u64,
+    /// Attempts of jobs that put their firings off.
+    pub put_off: u64,
+    /// Jobs that lists have shown.
+    pub listed: u64,
+    /// Requests refused because they stated another job or revision.
+    pub conflicts: u64,
 }
 
 /// What one shard's log was given.
@@ -317,9 +328,14 @@ impl Auditor {
     /// An attempt that another worker than `instance` runs, if any does.
     pub fn attempt_of_another(&self, instance: InstanceId) -> Option<(JobId, u64, u64)> {
         let jobs = self.partitions.iter().flat_map(|partition| partition.jobs.values());
-        let others = jobs
-            .filter(|job| job.flight.as_ref().is_some_and(|flight| flight.is_running && flight.instance != instance));
-        others.map(|job| (job.id, job.fire_sequence, job.token)).next()
+        let running = jobs
+            .flat_map(|job| job.flights.values().map(move |flight| (job, flight)))
+            .filter(|(_, flight)| flight.is_running && flight.instance != instance);
+        let mut others = running.filter_map(|(job, flight)| {
+            let (sequence, _) = job.flight_of(flight.token)?;
+            Some((job.id, sequence, flight.token))
+        });
+        others.next()
     }
 
     /// A worker that has never been here before comes.
@@ -355,15 +371,21 @@ impl Auditor {
             return Ok(());
         }
         demand!(self.tokens.insert((job, token)), TokensGrow, "token {token} of job {job} was given out twice");
-        let model = self.partition_mut(job.partition());
-        model.tell(Fact::Dispatched(job, token))?;
-        let Some(found) = model.job_by_id(job).filter(|found| found.token == token) else { return Ok(()) };
-        let Some(flight) = found.flight.as_ref().filter(|flight| flight.is_running) else { return Ok(()) };
+        self.partition_mut(job.partition()).tell(Fact::Dispatched(job, token))?;
+        let Self { partitions, tally, .. } = self;
+        let model = &partitions[usize::from(job.partition().0)];
+        let Some(found) = model.job_by_id(job).filter(|found| found.flight_of(token).is_some()) else { return Ok(()) };
+        tally.of_several += u64::from(matches!(found.when, When::Several(_)));
+        tally.beside_excluded += u64::from(!found.excluded.is_empty());
+        tally.put_off += u64::from(found.rules.jitter_ms > 0);
+        let Some((sequence, flight)) = found.flight_of(token).filter(|(_, flight)| flight.is_running) else {
+            return Ok(());
+        };
         demand!(
             flight.instance == instance
                 && flight.attempt == head.attempt
                 && flight.scheduled_at == head.scheduled_at
-                && found.fire_sequence == head.fire_sequence.0,
+                && sequence == head.fire_sequence.0,
             Answers,
             "worker {:x} got {head:?}, decided was {found:?}",
             instance.0
@@ -402,7 +424,7 @@ impl Auditor {
                     Answers,
                     "job {job} is there, and its worker was told that it is not"
                 );
-                let flight = found.filter(|found| found.token == token.0).and_then(|found| found.flight.as_ref());
+                let flight = found.and_then(|found| found.flight_of(token.0)).map(|(_, flight)| flight);
                 let runs = flight.is_some_and(|flight| flight.is_running && flight.instance == instance);
                 demand!(
                     !runs || is_forged,
@@ -427,7 +449,7 @@ impl Auditor {
     /// What is left to be done at `wall`: empty when all that is due is done. What has come due at or after `since` does not count.
     pub fn unfinished(&self, wall: Timestamp, since: Timestamp) -> Vec<String> {
         let jobs = self.partitions.iter().flat_map(|partition| partition.jobs.values());
-        let unfinished = jobs.filter(|job| match &job.flight {
+        let unfinished = jobs.filter(|job| match job.flights.values().next() {
             Some(flight) => flight.scheduled_at < since,
             None if !job.backlog.times.is_empty() && job.has_turns() => true,
             None => job.is_due(wall) && job.triggered_at.unwrap_or(job.next_fire) < since,

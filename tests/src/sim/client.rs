@@ -1,15 +1,20 @@
 //! A client: does what the plan says with its jobs, one thing after the other for each job, repeats what was not answered, and
 //! holds every answer against the reference model.
 
+mod list;
+mod stated;
+
 use super::{
     model::{Fact, Job},
     node::shard_address,
-    plan::{Deed, Operation},
+    plan::{Deed, Operation, Stated},
     random::Stream,
     session::{Arrived, Session, Who},
     violation::{Promise, Violation, demand},
     world::{ActorContext, CONNECT_MAX},
 };
+use list::List;
+use stated::Meant;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -21,12 +26,12 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameType,
         request::{
-            BackfillJob, BackfillTaken, CancelExecution, Done, ExecutionState, ExecutionView, ExpectedJob, JobByName,
-            JobCommand, JobVerb, JobView, RedriveExecution, SubmitJob, SubmitMode, Submitted, Watch,
+            BackfillJob, BackfillTaken, CancelExecution, Done, ExecutionState, ExecutionView, JobByName, JobCommand,
+            JobVerb, JobView, PageEnd, RedriveExecution, SubmitJob, SubmitMode, Submitted, Watch,
         },
         session::{RefusalCode, Refused},
     },
-    job::JobSpec,
+    job::{JobSpec, ScheduleSpec},
     partition_of,
 };
 
@@ -48,6 +53,74 @@ struct Request {
     again_at: Option<Duration>,
     /// What the first submission with the same key was told, and until when that holds.
     first: Told,
+    meant: Meant,
+    /// How many firings a backfill finds, at least and at most, if that is sure.
+    backfilled: Option<(usize, usize)>,
+    list: Option<List>,
+}
+
+impl Request {
+    /// Writes down what is asked, about the job of this name as the model has it. `None`: there is nothing to ask.
+    fn say(
+        &mut self,
+        request_id: u64,
+        (name, model): (&str, Option<&Job>),
+        is_sure: bool,
+        context: &ActorContext<'_>,
+    ) -> Option<()> {
+        let Self { operation, partition, tenant, bytes, meant, backfilled, list, .. } = self;
+        let (partition, tenant) = (*partition, *tenant);
+        match &operation.deed {
+            Deed::Submit { definition, mode, stated, key } => {
+                if *mode == SubmitMode::Upsert {
+                    *meant = Meant::of_submission(*stated, model, is_sure);
+                }
+                let window_ms = |(window, _): (Duration, _)| u32::try_from(window.as_millis()).expect("short");
+                let submit = SubmitJob {
+                    request_id,
+                    partition,
+                    mode: *mode,
+                    expected_revision: meant.expected.revision,
+                    idempotency_key: if key.is_some() { operation.label.as_bytes() } else { &[] },
+                    idempotency_window_ms: key.map_or(0, window_ms),
+                    spec: &definition.encode(),
+                };
+                submit.encode(bytes);
+            }
+            Deed::Command(verb, stated) => {
+                *meant = Meant::new(*stated, model, is_sure);
+                let expected = meant.expected;
+                JobCommand { request_id, partition, verb: *verb, tenant, name, expected }.encode(bytes);
+            }
+            Deed::Cancel => {
+                let found = model?;
+                let sequence = found.fire_sequence + u64::from(found.flights.is_empty());
+                let fire_sequence = FireSequence(sequence);
+                CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(bytes);
+            }
+            Deed::Redrive => {
+                let found = model?;
+                let newest = found.backlog.dead_letters.last().map(|letter| letter.0);
+                let fire_sequence = FireSequence(newest.map_or(found.fire_sequence, u64::from));
+                let redrive = RedriveExecution { request_id, partition, job: found.id, fire_sequence };
+                // Said twice at once, as by a client in doubt: the second is refused.
+                redrive.encode(bytes);
+                redrive.encode(bytes);
+            }
+            Deed::Backfill(ago) => {
+                let found = model?;
+                let from = context.wall.saturating_sub(*ago);
+                let until = found.third_firing_from(from);
+                *backfilled = is_sure.then(|| found.backfill_between(from, until, context.node_wall));
+                let dry_run = false;
+                BackfillJob { request_id, partition, tenant, name, from, until, dry_run }.encode(bytes);
+            }
+            Deed::Get => JobByName { request_id, partition, tenant, name }.encode(bytes),
+            Deed::Watch => Watch { request_id, partition, tenant, name: "" }.encode(bytes),
+            Deed::List(selector, limit, _) => *list = Some(List::new(*selector, *limit)),
+        }
+        Some(())
+    }
 }
 
 /// What a client does with one job.
@@ -55,6 +128,8 @@ struct Request {
 struct Errand {
     waiting: VecDeque<(Operation, Told)>,
     is_busy: bool,
+    /// Something of its last request may still be on its way.
+    is_doubtful: bool,
     /// Its tenant, from the first submission on.
     tenant: Option<&'static str>,
 }
@@ -213,83 +288,46 @@ impl Client {
         request.again_at = None;
         if let Some(session) = &mut self.session {
             request.sent_count += 1;
+            if let Some(list) = &mut request.list {
+                request.bytes = list.ask(id);
+            }
             session.send_bytes(Lane::Control, &request.bytes);
         }
     }
 
     fn begin(&mut self, job: usize, operation: Operation, first: Told, context: &mut ActorContext<'_>) {
-        let Some(tenant) = self.errands.get(&job).and_then(|errand| errand.tenant) else { return };
+        let Some(errand) = self.errands.get(&job) else { return };
+        let (Some(tenant), is_sure) = (errand.tenant, !errand.is_doubtful) else { return };
         let name = format!("job-{job}");
         let partition = partition_of(tenant, &name, context.partition_count);
+        let model = context.auditor.partition(partition).job(tenant, &name);
+        let mut request = Request {
+            operation,
+            partition,
+            tenant,
+            bytes: Vec::new(),
+            asked_at: context.now,
+            sent_count: 0,
+            again_at: None,
+            first,
+            meant: Meant::new(Stated::Nothing, model, is_sure),
+            backfilled: None,
+            list: None,
+        };
         let request_id = self.next_request;
         self.next_request += 1;
-        let model = context.auditor.partition(partition).job(tenant, &name).cloned();
-        let mut bytes = Vec::new();
-        match &operation.deed {
-            Deed::Submit { definition, mode, wrong_revision, key } => {
-                let key_bytes = operation.label.as_bytes();
-                let spec = definition.encode();
-                let wrong = model.as_ref().map_or(1, |job| job.revision + 7);
-                let submit = SubmitJob {
-                    request_id,
-                    partition,
-                    mode: *mode,
-                    expected_revision: if *wrong_revision && *mode == SubmitMode::Upsert { wrong } else { 0 },
-                    idempotency_key: if key.is_some() { key_bytes } else { &[] },
-                    idempotency_window_ms: key
-                        .map_or(0, |(window, _)| u32::try_from(window.as_millis()).expect("short")),
-                    spec: &spec,
-                };
-                submit.encode(&mut bytes);
-            }
-            Deed::Command(verb) => {
-                let expected = ExpectedJob::default();
-                JobCommand { request_id, partition, verb: *verb, tenant, name: &name, expected }.encode(&mut bytes);
-            }
-            Deed::Cancel => {
-                let Some(found) = &model else { return };
-                let sequence = found.fire_sequence + u64::from(found.flight.is_none());
-                let fire_sequence = FireSequence(sequence);
-                CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(&mut bytes);
-            }
-            Deed::Redrive => {
-                let Some(found) = &model else { return };
-                let newest = found.backlog.dead_letters.last().map(|letter| letter.0);
-                let fire_sequence = FireSequence(newest.map_or(found.fire_sequence, u64::from));
-                let redrive = RedriveExecution { request_id, partition, job: found.id, fire_sequence };
-                // Said twice at once, as by a client in doubt: the second is refused.
-                redrive.encode(&mut bytes);
-                redrive.encode(&mut bytes);
-            }
-            Deed::Backfill(ago) => {
-                let Some(found) = &model else { return };
-                let from = context.wall.saturating_sub(*ago);
-                let until = found.third_firing_from(from);
-                let dry_run = false;
-                BackfillJob { request_id, partition, tenant, name: &name, from, until, dry_run }.encode(&mut bytes);
-            }
-            Deed::Get => JobByName { request_id, partition, tenant, name: &name }.encode(&mut bytes),
-            Deed::Watch => Watch { request_id, partition, tenant, name: "" }.encode(&mut bytes),
+        if request.say(request_id, (&name, model), is_sure, context).is_none() {
+            return;
         }
         context.trace.note(
             context.now,
             format_args!("client-{}", self.index),
             format_args!(
                 "asks {}: {:?} of {tenant}/{name} (partition {})",
-                operation.label, operation.deed, partition.0
+                request.operation.label, request.operation.deed, partition.0
             ),
         );
         self.errands.get_mut(&job).expect("it was looked up").is_busy = true;
-        let request = Request {
-            operation,
-            partition,
-            tenant,
-            bytes,
-            asked_at: context.now,
-            sent_count: 0,
-            again_at: None,
-            first,
-        };
         self.requests.insert(request_id, request);
         self.send(request_id);
     }
@@ -327,7 +365,16 @@ impl Client {
             }
             Some(FrameType::JobView) => {
                 let answer = JobView::decode_body(body).expect("the node encodes it");
+                let request = self.requests.get_mut(&answer.request_id);
+                if let Some(list) = request.and_then(|request| request.list.as_mut()) {
+                    list.show(&answer);
+                    return Ok(());
+                }
                 self.answered(answer.request_id, context, |request, context| check_view(request, &answer, context))?;
+            }
+            Some(FrameType::PageEnd) => {
+                let end = PageEnd::decode_body(body).expect("the node encodes it");
+                self.end_page(&end, context)?;
             }
             Some(FrameType::ExecutionView) => {
                 let view = ExecutionView::decode_body(body).expect("the node encodes it");
@@ -339,6 +386,31 @@ impl Client {
             }
             Some(FrameType::GoAway) => self.leave(context.now, 300, 2_000),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A page of a list has come: the next is asked for, or what has to be done with the jobs that were shown is put in front of what else
+    /// is to be done with them.
+    fn end_page(&mut self, end: &PageEnd, context: &mut ActorContext<'_>) -> Result<(), Violation> {
+        let Some(request) = self.requests.get_mut(&end.request_id) else { return Ok(()) };
+        let Some(list) = &mut request.list else { return Ok(()) };
+        if !list.end_page(end.cursor, context.partition_count)? {
+            self.send(end.request_id);
+            return Ok(());
+        }
+        let (list, operation) = (list.clone(), request.operation.clone());
+        self.answered(end.request_id, context, |request, context| {
+            list.check(request.asked_at, context.auditor).map(|()| None)
+        })?;
+        let Deed::List(_, _, Some(verb)) = operation.deed else { return Ok(()) };
+        for row in list.rows() {
+            let job = row.name.strip_prefix("job-").and_then(|number| number.parse().ok()).expect("a plan's name");
+            let errand = self.errands.get_mut(&job).filter(|errand| errand.tenant == Some(row.tenant.as_str()));
+            let Some(errand) = errand else { continue };
+            let deed = Deed::Command(verb, Stated::Seen(row.job, row.revision));
+            let label = format!("{}/{}", operation.label, row.name);
+            errand.waiting.push_front((Operation { label, at: context.now, job, deed }, None));
         }
         Ok(())
     }
@@ -364,6 +436,8 @@ impl Client {
         );
         let Some(errand) = self.errands.get_mut(&request.operation.job) else { return Ok(()) };
         errand.is_busy = false;
+        errand.is_doubtful =
+            request.list.is_none() && request.sent_count > 1 || request.operation.deed == Deed::Redrive;
         // A submission with a key is made once more, within its window.
         if let (Some(told), Deed::Submit { key: Some((_, after)), .. }, None) =
             (first, &request.operation.deed, request.first)
@@ -413,14 +487,14 @@ fn job_of<'a>(request: &Request, context: &'a ActorContext<'_>) -> Option<&'a Jo
 
 fn check_submitted(request: &Request, answer: &Submitted, context: &mut ActorContext<'_>) -> Result<Told, Violation> {
     let Submitted { job, revision, created, .. } = *answer;
-    let Deed::Submit { definition, mode, wrong_revision, .. } = &request.operation.deed else {
+    let Deed::Submit { definition, mode, stated, .. } = &request.operation.deed else {
         return Err(Violation::new(Promise::Answers, format!("{:?} is answered `submitted`", request.operation)));
     };
     if context.auditor.has_lied {
         return Ok(None);
     }
     context.auditor.partition_mut(request.partition).tell(Fact::Revision(job, revision))?;
-    let is_conflict = *wrong_revision && *mode == SubmitMode::Upsert && request.first.is_none();
+    let is_conflict = *stated == Stated::OtherRevision && *mode == SubmitMode::Upsert && request.first.is_none();
     demand!(!is_conflict, Answers, "a wrong revision was accepted");
     if let Some((first_job, first_revision, first_created, until)) = request.first {
         let is_same = (job, revision, created) == (first_job, first_revision, first_created);
@@ -443,7 +517,8 @@ fn check_done(request: &Request, answer: &Done, context: &mut ActorContext<'_>) 
         return Ok(None);
     }
     match request.operation.deed {
-        Deed::Command(verb) => {
+        Deed::Command(verb, _) => {
+            request.meant.check_done()?;
             let model = context.auditor.partition_mut(request.partition);
             model.tell_done(answer.job);
             let found = model.job_by_id(answer.job);
@@ -460,7 +535,7 @@ fn check_done(request: &Request, answer: &Done, context: &mut ActorContext<'_>) 
         }
         Deed::Cancel | Deed::Redrive => context.auditor.partition_mut(request.partition).tell_done(answer.job),
         Deed::Watch => {}
-        Deed::Submit { .. } | Deed::Get | Deed::Backfill(_) => {
+        Deed::Submit { .. } | Deed::Get | Deed::Backfill(_) | Deed::List(..) => {
             return Err(Violation::new(Promise::Answers, "answered `done`"));
         }
     }
@@ -473,7 +548,14 @@ fn check_backfill(
     context: &mut ActorContext<'_>,
 ) -> Result<Told, Violation> {
     demand!(matches!(request.operation.deed, Deed::Backfill(_)), Answers, "answered with a backfill");
-    if answer.count > 0 && !context.auditor.has_lied {
+    if context.auditor.has_lied {
+        return Ok(None);
+    }
+    if let Some((least, most)) = request.backfilled.filter(|_| request.sent_count == 1) {
+        let count = answer.count as usize;
+        demand!((least..=most).contains(&count), Accounted, "{count} firings were found, there are {least} to {most}");
+    }
+    if answer.count > 0 {
         context.auditor.partition_mut(request.partition).tell_done(answer.job);
     }
     Ok(None)
@@ -486,13 +568,15 @@ fn check_view(request: &Request, view: &JobView<'_>, context: &mut ActorContext<
     }
     context.auditor.partition_mut(request.partition).tell(Fact::Revision(view.job, view.revision))?;
     let Some(found) = context.auditor.partition(request.partition).job_by_id(view.job) else { return Ok(None) };
-    // Only the schedule is shown in other words: relative times are resolved.
+    // Only schedules are shown in other words: relative times are resolved.
     let decode = |bytes| JobSpec::decode(bytes).expect("the node encodes it");
     let (shown, submitted) = (decode(view.spec), decode(&found.spec.0));
     demand!(
         found.revision == view.revision
             && found.is_paused == view.paused
-            && JobSpec { schedule: submitted.schedule, paused: submitted.paused, ..shown } == submitted,
+            && shown.schedules().map(unresolved).eq(submitted.schedules().map(unresolved))
+            && JobSpec { schedule: submitted.schedule, also: submitted.also, paused: submitted.paused, ..shown }
+                == submitted,
         Jobs,
         "shown is {view:?}, the job is {found:?}"
     );
@@ -500,10 +584,19 @@ fn check_view(request: &Request, view: &JobView<'_>, context: &mut ActorContext<
     Ok(None)
 }
 
+/// The schedule without what is resolved in it.
+const fn unresolved(schedule: ScheduleSpec<'_>) -> ScheduleSpec<'_> {
+    match schedule {
+        ScheduleSpec::Interval { every_us, .. } => ScheduleSpec::Interval { every_us, anchor: Timestamp::MAX },
+        ScheduleSpec::After { .. } | ScheduleSpec::Once { .. } => ScheduleSpec::Once { at: Timestamp::MAX },
+        other => other,
+    }
+}
+
 fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContext<'_>) -> Result<Told, Violation> {
     // What was sent more than once may have been done before.
     let is_repeated = request.sent_count > 1;
-    let found = job_of(request, context);
+    let found = job_of(request, context).cloned();
     let name = format!("job-{}", request.operation.job);
     let has_had = context.auditor.partition(request.partition).has_had(request.tenant, &name, request.asked_at);
     let expected = match (&request.operation.deed, code) {
@@ -512,20 +605,22 @@ fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContex
             Some((.., until)) => context.wall >= until,
             None => is_repeated || has_had,
         },
-        (Deed::Submit { mode, wrong_revision, .. }, RefusalCode::RevisionConflict) => {
-            *mode == SubmitMode::Upsert && *wrong_revision
+        (Deed::Submit { .. } | Deed::Command(..), RefusalCode::RevisionConflict) => {
+            context.auditor.tally.conflicts += 1;
+            request.meant.check_unchanged(is_repeated, context.auditor)?;
+            request.meant.may_conflict(job_of(request, context), is_repeated)
         }
         (Deed::Submit { definition, .. }, RefusalCode::NeverFires) => {
             let bytes = definition.encode();
             let spec = JobSpec::decode(&bytes).expect("a plan's definition");
             Job::proposed(&spec, context.wall).first_firing(context.wall).is_never()
         }
-        (Deed::Command(_) | Deed::Get | Deed::Cancel | Deed::Redrive | Deed::Backfill(_), RefusalCode::UnknownJob) => {
+        (Deed::Command(..) | Deed::Get | Deed::Cancel | Deed::Redrive | Deed::Backfill(_), RefusalCode::UnknownJob) => {
             is_repeated || found.is_none()
         }
         // A fixed delay has no past.
         (Deed::Backfill(_), RefusalCode::InvalidField) => true,
-        (Deed::Command(JobVerb::Trigger), RefusalCode::OverlapSkipped)
+        (Deed::Command(JobVerb::Trigger, _), RefusalCode::OverlapSkipped)
         | (Deed::Cancel | Deed::Redrive, RefusalCode::UnknownExecution) => true,
         _ => false,
     };

@@ -8,6 +8,8 @@
 
 pub mod auditor;
 pub mod client;
+pub mod clock;
+pub mod labels;
 pub mod log;
 pub mod model;
 pub mod network;

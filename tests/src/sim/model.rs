@@ -5,8 +5,10 @@
 //! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
 
 mod backlog;
+mod excluded;
 mod firing;
 mod job;
+mod labelled;
 mod rules;
 
 use super::{
@@ -15,8 +17,12 @@ use super::{
 };
 use firing::Waiting;
 pub use job::{Flight, Job, Spec};
+pub use labelled::{Labelled, Listed};
 use rules::{check_first_fire, check_retry};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tickwheel_wire::{
     InstanceId, JobId, PartitionId, Reader, Timestamp,
     event::{AttemptEnd, AttemptOutcome, Cancellation, Dispatched, Event, Missed, Origin},
@@ -81,6 +87,10 @@ pub struct Partition {
     removed_at: BTreeMap<(String, String), Duration>,
     /// The event that removed each job that is gone.
     removed: BTreeMap<JobId, u64>,
+    /// The jobs that were removed because they had finished.
+    pub expired: BTreeSet<JobId>,
+    /// Which labels jobs had when.
+    pub labelled: Labelled,
     /// What missed firings were announced for the dispatch that follows.
     missed: Option<(u32, u32)>,
     /// The events that ended a batch for the log, each with the digest of the engine's state if it ended a turn too.
@@ -221,10 +231,11 @@ impl Partition {
         }
         self.journal = journal;
         for job in self.jobs.values_mut() {
-            let Some(flight) = &mut job.flight else { continue };
-            flight.limits_ms = job.limits_ms;
-            flight.counts_from = now;
-            flight.cancelled_at = flight.cancelled_at.map(|_| now);
+            for flight in job.flights.values_mut() {
+                flight.limits_ms = job.limits_ms;
+                flight.counts_from = now;
+                flight.cancelled_at = flight.cancelled_at.map(|_| now);
+            }
         }
         Ok(())
     }
@@ -323,7 +334,7 @@ impl Partition {
             }
             Event::Triggered(change) => {
                 let job = self.of(change.slot)?;
-                let may_wait = job.flight.is_none() || job.keeps_triggers();
+                let may_wait = job.flights.is_empty() || job.keeps_triggers();
                 demand!(may_wait && job.triggered_at.is_none(), Jobs, "the job runs already");
                 Ok(())
             }
@@ -340,7 +351,7 @@ impl Partition {
             Event::Skipped(missed) => self.check_skipped(missed, moment),
             Event::Misfired(missed) => {
                 let job = self.of(missed.slot)?;
-                demand!(job.flight.is_none(), Accounted, "an execution is in flight");
+                demand!(job.flights.is_empty(), Accounted, "an execution is in flight");
                 if job.is_ruled() { job.check_passed(missed, false, moment) } else { Ok(()) }
             }
             Event::Completed(end) | Event::CompletedOutput(end, _) => {
@@ -372,8 +383,8 @@ impl Partition {
             }
             Event::CancelRequested(cancellation) => {
                 let job = self.of(cancellation.slot)?;
-                let runs = job.flight.as_ref().is_some_and(|flight| flight.is_running);
-                demand!(runs && low(job.fire_sequence) == cancellation.fire_sequence, AttemptRules, "nothing runs");
+                let flight = job.flights.get(&cancellation.fire_sequence);
+                demand!(flight.is_some_and(|flight| flight.is_running), AttemptRules, "it does not run");
                 Ok(())
             }
             Event::Cancelled(cancellation) => self.check_cancelled(cancellation, moment),
@@ -386,6 +397,9 @@ impl Partition {
                 Ok(())
             }
             Event::Rescheduled(_) => Err(Violation::new(Promise::Accounted, "the zones are what they were")),
+            Event::CalendarSet(_) | Event::CalendarRemoved(_) | Event::CalendarsFollowed => {
+                Err(Violation::new(Promise::Accounted, "nobody sets calendars"))
+            }
             Event::ZonesChanged(_) => {
                 demand!(!self.knows_zones, Accounted, "the zones are what they were");
                 Ok(())
@@ -408,19 +422,14 @@ impl Partition {
         demand!(dispatched.at == moment.wall, Accounted, "its time is not the node's, {}", moment.wall);
         demand!(dispatched.token.0 == job.token + 1, TokensGrow, "the job's newest token is {}", job.token);
         demand!(self.workers.contains_key(&dispatched.worker), AttemptRules, "the worker is unknown");
-        if let Some(flight) = &job.flight {
+        if let Some(flight) = job.flights.get(&dispatched.fire_sequence) {
             demand!(!flight.is_running, AttemptRules, "attempt {} runs: {job:?}", flight.attempt);
             demand!(flight.retry_at <= moment.wall, NotEarly, "the next attempt may begin at {}", flight.retry_at);
-            demand!(
-                dispatched.attempt == flight.attempt + 1 && dispatched.fire_sequence == low(job.fire_sequence),
-                AttemptRules,
-                "attempt {} of execution {} was the last",
-                flight.attempt,
-                job.fire_sequence
-            );
+            demand!(dispatched.attempt == flight.attempt + 1, AttemptRules, "attempt {} was the last", flight.attempt);
             demand!(dispatched.next_fire == job.next_fire, Accounted, "an attempt moved the next firing");
             return Ok(());
         }
+        demand!(job.flights.is_empty(), AttemptRules, "an execution is in flight: {job:?}");
         demand!(dispatched.attempt == 1, AttemptRules, "there is no execution to go on with");
         demand!(
             dispatched.fire_sequence == low(job.fire_sequence + 1),
@@ -464,10 +473,10 @@ impl Partition {
 
     fn check_skipped(&self, missed: &Missed, moment: &Moment) -> Result<(), Violation> {
         let job = self.of(missed.slot)?;
-        if job.is_ruled() && job.flight.is_none() {
+        if job.is_ruled() && job.flights.is_empty() {
             return job.check_passed(missed, true, moment);
         }
-        demand!(job.flight.is_some() && !job.is_paused, Accounted, "nothing hinders its firings");
+        demand!(!job.flights.is_empty() && !job.is_paused, Accounted, "nothing hinders its firings");
         demand!(!job.makes_up(), Accounted, "they wait for the end of what makes up for others");
         demand!(job.next_fire <= moment.wall, NotEarly, "due at {}", job.next_fire);
         if job.is_ruled() {
@@ -481,7 +490,7 @@ impl Partition {
 
     fn check_cancelled(&self, cancellation: &Cancellation, moment: &Moment) -> Result<(), Violation> {
         let job = self.of(cancellation.slot)?;
-        if let Some(flight) = &job.flight {
+        if let Some(flight) = job.flights.get(&cancellation.fire_sequence) {
             demand!(!flight.is_running, AttemptRules, "a running attempt is asked to end, not ended");
             return Ok(());
         }
@@ -497,20 +506,20 @@ impl Partition {
     /// What holds for the end of every attempt.
     fn check_end(&self, end: &AttemptEnd, moment: &Moment, truth: &dyn Truth) -> Result<(&Job, &Flight), Violation> {
         let job = self.of(end.slot)?;
-        let Some(flight) = job.flight.as_ref().filter(|flight| flight.is_running) else {
+        let Some(flight) = job.flights.get(&end.fire_sequence).filter(|flight| flight.is_running) else {
             return Err(Violation::new(Promise::CompletedOnce, format!("no attempt runs: {job:?}")));
         };
         demand!(
-            end.token.0 == job.token && end.attempt == flight.attempt,
+            end.token.0 == flight.token && end.attempt == flight.attempt,
             CompletedOnce,
             "attempt {} with token {} runs",
             flight.attempt,
-            job.token
+            flight.token
         );
         demand!(end.scheduled_at == flight.scheduled_at, CompletedOnce, "it was due at {}", flight.scheduled_at);
         demand!(end.finished_at == moment.wall, CompletedOnce, "its time is not the node's");
         if end.reported {
-            let reports = truth.reported(flight.instance, job.id, job.token);
+            let reports = truth.reported(flight.instance, job.id, flight.token);
             // An attempt whose end was asked for counts as cancelled unless it succeeded.
             let is_told = reports.contains(&end.outcome)
                 || (flight.cancelled_at.is_some() && end.outcome == AttemptOutcome::Cancelled && !reports.is_empty());
@@ -529,7 +538,7 @@ impl Partition {
             AttemptOutcome::TimedOut => {
                 demand!(counted >= limit, AttemptRules, "timed out after {counted:?} of {limit:?}");
                 let silence = Duration::from_millis(flight.silence_ms.into());
-                let is_silent = truth.was_silent(flight.instance, job.id, job.token, flight.counts_from);
+                let is_silent = truth.was_silent(flight.instance, job.id, flight.token, flight.counts_from);
                 // The wall clock, by which the wheel turns, may run at half speed.
                 demand!(
                     silence.is_zero() || !is_silent || counted <= 2 * silence + LATE_MAX,
@@ -558,6 +567,7 @@ impl Partition {
                 let spec = JobSpec::decode(created.spec).expect("checked by the engine");
                 let id = JobId::new(PartitionId(self.id), created.generation, created.slot);
                 let mut job = Job::new(id, &spec, created.at);
+                self.labelled.note(&job.name, now, Some((id, spec.labels.to_owned())));
                 job.spec = Spec(created.spec.to_vec());
                 job.next_fire = created.next_fire;
                 job.key_until = key_until(created.idempotency_key, created.idempotency_until);
@@ -572,6 +582,7 @@ impl Partition {
             Event::JobReplaced(replaced) => {
                 let spec = JobSpec::decode(replaced.spec).expect("checked by the engine");
                 let Some(old) = self.jobs.get(&replaced.slot).cloned() else { return };
+                self.labelled.note(&old.name, now, Some((old.id, spec.labels.to_owned())));
                 let job = Job {
                     spec: Spec(replaced.spec.to_vec()),
                     revision: old.revision + 1,
@@ -580,7 +591,7 @@ impl Partition {
                     backlog: old.backlog,
                     fire_sequence: old.fire_sequence,
                     token: old.token,
-                    flight: old.flight,
+                    flights: old.flights,
                     counted: old.counted,
                     last_state: old.last_state,
                     key_until: key_until(replaced.idempotency_key, replaced.idempotency_until),
@@ -589,7 +600,7 @@ impl Partition {
                 };
                 self.told.insert(Fact::Revision(job.id, job.revision), self.sequence);
                 let mut job = job;
-                if let Some(flight) = &mut job.flight {
+                for flight in job.flights.values_mut() {
                     let lesser = |old: u32, new: u32| if old == 0 || new == 0 { old.max(new) } else { old.min(new) };
                     let [run, silence] = job.limits_ms;
                     flight.limits_ms = [lesser(flight.limits_ms[0], run), lesser(flight.limits_ms[1], silence)];
@@ -601,6 +612,10 @@ impl Partition {
             }
             Event::JobDeleted(change) | Event::JobExpired(change) => {
                 if let Some(job) = self.jobs.remove(&change.slot) {
+                    self.labelled.note(&job.name, now, None);
+                    if matches!(event, Event::JobExpired(_)) {
+                        self.expired.insert(job.id);
+                    }
                     self.removed.insert(job.id, self.sequence);
                     self.names.remove(&job.name);
                     self.removed_at.insert(job.name, now);
@@ -664,22 +679,22 @@ impl Partition {
                 job.last_state = state_of(end.outcome, is_dead);
                 job.counted = if end.reported { end.token.0 } else { 0 };
                 if is_dead {
-                    job.bury(end.scheduled_at);
+                    job.bury(end.fire_sequence, end.scheduled_at);
                 }
-                job.flight = None;
+                job.flights.remove(&end.fire_sequence);
                 job.end(end.finished_at, job.last_state);
                 job.settle(end.finished_at);
             }
             Event::AttemptFailed(end, retry_at, _) => {
                 self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
                 job.counted = if end.reported { end.token.0 } else { 0 };
-                if let Some(flight) = &mut job.flight {
+                if let Some(flight) = job.flights.get_mut(&end.fire_sequence) {
                     (flight.is_running, flight.retry_at, flight.cancelled_at) = (false, *retry_at, None);
                     flight.attempt -= u16::from(end.outcome == AttemptOutcome::Undelivered);
                 }
             }
-            Event::CancelRequested(_) => {
-                if let Some(flight) = &mut job.flight {
+            Event::CancelRequested(cancellation) => {
+                if let Some(flight) = job.flights.get_mut(&cancellation.fire_sequence) {
                     flight.cancelled_at = Some(now);
                 }
             }
@@ -691,7 +706,7 @@ impl Partition {
                 job.settle(too_late.at);
             }
             Event::Cancelled(cancellation) => {
-                if job.flight.take().is_some() {
+                if job.flights.remove(&cancellation.fire_sequence).is_some() {
                     job.end(cancellation.at, ExecutionState::Cancelled);
                 } else {
                     job.fire_sequence += 1;

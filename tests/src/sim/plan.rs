@@ -4,12 +4,18 @@
 //! Every part that can be left out has a name (`f3`, `o12`, `w1`), so that a failing plan can be made smaller and a smaller one named
 //! on the command line.
 
-use super::random::Stream;
+mod calendar;
+
+use super::{
+    labels::{LABELS, SELECTORS, Selector},
+    random::Stream,
+};
+use calendar::Calendar;
 use std::{collections::BTreeSet, time::Duration};
 use tickwheel_wire::{
-    Timestamp,
+    JobId, Timestamp,
     frame::request::{JobVerb, SubmitMode},
-    job::{FiringRules, JobSpec, Misfire, Overlap, Priority, RetryPolicy, ScheduleSpec},
+    job::{FiringRules, JobSpec, Misfire, Overlap, Priority, RetryPolicy, ScheduleListBuf, ScheduleSpec},
 };
 
 /// Parts of a plan that are left out, by name.
@@ -79,6 +85,12 @@ pub struct Definition {
     pub name: String,
     /// When it fires.
     pub schedule: Schedule,
+    /// When it fires too.
+    pub also: Vec<Schedule>,
+    /// When it does not: entries, one per line.
+    pub exclusions: String,
+    /// What tells it apart, as it travels.
+    pub labels: &'static str,
     /// Attempts in all.
     pub attempts_max: u16,
     /// First delay between attempts.
@@ -104,6 +116,8 @@ pub enum Schedule {
     Every(u64),
     /// Every so many minutes of the hour, by cron in UTC.
     Minutes(u64),
+    /// At seconds of minutes of any hour, by cron in a zone.
+    Seconds(&'static str, &'static str),
     /// Every day at this hour and minute, by cron in [`ZONE`].
     Daily(u64, u64),
     /// Once, so many microseconds after the submission.
@@ -114,23 +128,38 @@ pub enum Schedule {
     Delay(u64),
 }
 
+impl Schedule {
+    /// Calls `take` with the schedule as the protocol carries it.
+    fn with_spec<T>(self, take: impl FnOnce(ScheduleSpec<'_>) -> T) -> T {
+        let expression = match self {
+            Self::Minutes(1) => "* * * * *".to_owned(),
+            Self::Minutes(minutes) => format!("*/{minutes} * * * *"),
+            Self::Daily(hour, minute) => format!("{minute} {hour} * * *"),
+            Self::Seconds(expression, _) => expression.to_owned(),
+            _ => String::new(),
+        };
+        take(match self {
+            Self::Every(every_us) => ScheduleSpec::Interval { every_us, anchor: Timestamp::MAX },
+            Self::Minutes(_) => ScheduleSpec::Cron { expression: &expression, zone: "UTC" },
+            Self::Seconds(_, zone) => ScheduleSpec::Cron { expression: &expression, zone },
+            Self::Daily(..) => ScheduleSpec::Cron { expression: &expression, zone: ZONE },
+            Self::After(delay_us) => ScheduleSpec::After { delay_us },
+            Self::At(at) => ScheduleSpec::Once { at },
+            Self::Delay(delay_us) => ScheduleSpec::FixedDelay { delay_us },
+        })
+    }
+
+    /// Whether it counts from something else than the clock, so that it stands alone.
+    const fn stands_alone(self) -> bool {
+        matches!(self, Self::After(_) | Self::Delay(_))
+    }
+}
+
 impl Definition {
     /// The definition as the protocol carries it.
     pub fn encode(&self) -> Vec<u8> {
-        let expression = match self.schedule {
-            Schedule::Minutes(1) => "* * * * *".to_owned(),
-            Schedule::Minutes(minutes) => format!("*/{minutes} * * * *"),
-            Schedule::Daily(hour, minute) => format!("{minute} {hour} * * *"),
-            _ => String::new(),
-        };
-        let schedule = match self.schedule {
-            Schedule::Every(every_us) => ScheduleSpec::Interval { every_us, anchor: Timestamp::MAX },
-            Schedule::Minutes(_) => ScheduleSpec::Cron { expression: &expression, zone: "UTC" },
-            Schedule::Daily(..) => ScheduleSpec::Cron { expression: &expression, zone: ZONE },
-            Schedule::After(delay_us) => ScheduleSpec::After { delay_us },
-            Schedule::At(at) => ScheduleSpec::Once { at },
-            Schedule::Delay(delay_us) => ScheduleSpec::FixedDelay { delay_us },
-        };
+        let mut also = ScheduleListBuf::default();
+        self.also.iter().for_each(|schedule| schedule.with_spec(|schedule| also.push(&schedule)));
         let payload = vec![7; self.payload_bytes];
         let retry = RetryPolicy {
             attempts_max: self.attempts_max,
@@ -138,18 +167,23 @@ impl Definition {
             delay_ms_max: RETRY_MS_MAX,
             ..RetryPolicy::default()
         };
-        let spec = JobSpec {
-            payload: &payload,
-            priority: self.priority,
-            retry,
-            start_to_close_ms: self.start_to_close_ms,
-            heartbeat_ms: self.heartbeat_ms,
-            rules: self.rules,
-            paused: self.paused,
-            ..JobSpec::new(self.tenant, &self.name, "work", schedule)
-        };
         let mut bytes = Vec::new();
-        spec.encode(&mut bytes);
+        self.schedule.with_spec(|schedule| {
+            let spec = JobSpec {
+                payload: &payload,
+                priority: self.priority,
+                retry,
+                start_to_close_ms: self.start_to_close_ms,
+                heartbeat_ms: self.heartbeat_ms,
+                rules: self.rules,
+                paused: self.paused,
+                also: also.as_list(),
+                exclusions: &self.exclusions,
+                labels: self.labels,
+                ..JobSpec::new(self.tenant, &self.name, "work", schedule)
+            };
+            spec.encode(&mut bytes);
+        });
         bytes
     }
 }
@@ -158,7 +192,7 @@ impl Definition {
 pub const RETRY_MS_MAX: u32 = 20_000;
 
 /// What a client does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deed {
     /// Submits; with a key, also once more after the time given, within the window of the key.
     Submit {
@@ -166,13 +200,13 @@ pub enum Deed {
         definition: Definition,
         /// How.
         mode: SubmitMode,
-        /// States a revision that the job does not have.
-        wrong_revision: bool,
+        /// Which revision it states, if it replaces a job.
+        stated: Stated,
         /// Window of an idempotency key, and when the submission is repeated.
         key: Option<(Duration, Duration)>,
     },
     /// Does something with a job.
-    Command(JobVerb),
+    Command(JobVerb, Stated),
     /// Cancels what the job is doing.
     Cancel,
     /// Redrives the job's newest dead letter, or something that is none.
@@ -181,8 +215,25 @@ pub enum Deed {
     Backfill(Duration),
     /// Looks at the job.
     Get,
+    /// Lists the jobs of all partitions that labels pick, so many per page; then does something with each of its own that were shown.
+    List(Selector, u16, Option<JobVerb>),
     /// Watches the job's partition.
     Watch,
+}
+
+/// Which job a client says that it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stated {
+    /// Whichever has the name.
+    Nothing,
+    /// The one that there is.
+    Right,
+    /// A revision that it does not have.
+    OtherRevision,
+    /// Another job of this name.
+    OtherJob,
+    /// The identity and revision that a list has shown.
+    Seen(JobId, u64),
 }
 
 /// What a client does with one job at a time.
@@ -361,10 +412,14 @@ pub struct Plan {
 
 /// The zone of jobs that go by a local time.
 pub const ZONE: &str = "Europe/Berlin";
+/// A zone where it is midnight when clocks are set in [`ZONE`].
+pub const WEST_ZONE: &str = "Etc/GMT+1";
 /// When clocks are set forward there in 2026, and back: 29 March and 25 October, 01:00 UTC.
 pub const CLOCK_CHANGES: [Timestamp; 2] = [Timestamp::from_secs(1_774_746_000), Timestamp::from_secs(1_792_890_000)];
-/// The start of runs that are not about such a change: 2026-01-01.
+/// What the other runs are about: 2026-01-01.
 const NEW_YEAR: Timestamp = Timestamp::from_secs(1_767_225_600);
+/// The midnights of runs.
+const MIDNIGHTS: [Timestamp; 3] = [NEW_YEAR, CLOCK_CHANGES[0], CLOCK_CHANGES[1]];
 /// The times of day at which such jobs fire: shown once, twice or never where a clock is changed.
 const TIMES_OF_DAY: [(u64, u64); 6] = [(3, 0), (3, 1), (2, 0), (2, 1), (2, 30), (1, 59)];
 
@@ -412,6 +467,7 @@ fn starve(operations: &mut [Operation], workers: &mut Vec<WorkerPlan>) {
     for operation in operations {
         if let Deed::Submit { definition, .. } = &mut operation.deed {
             (definition.schedule, definition.rules) = (Schedule::Minutes(1), FiringRules::PLAIN);
+            (definition.also, definition.exclusions) = (Vec::new(), String::new());
             definition.start_to_close_ms = 15_000;
         }
     }
@@ -419,17 +475,12 @@ fn starve(operations: &mut [Operation], workers: &mut Vec<WorkerPlan>) {
     workers.iter_mut().for_each(|worker| (worker.capacity, worker.run_max) = (1, 8 * SECOND));
 }
 
-/// Most runs see a change of the clocks in [`ZONE`].
+/// Every run sees midnight: of the new year, or in [`WEST_ZONE`] when the clocks are set in [`ZONE`].
 fn start(seed: u64, active: Duration) -> Timestamp {
     let mut stream = Stream::new(seed, "start", 0);
-    let [forward, back] = CLOCK_CHANGES;
-    match stream.pick(&[None, Some(forward), Some(back)]) {
-        None => NEW_YEAR,
-        Some(change) => {
-            let before_us = stream.below(u64::try_from(active.as_micros()).expect("short"));
-            Timestamp::from_micros(change.as_micros() - before_us)
-        }
-    }
+    let midnight = stream.pick(&MIDNIGHTS);
+    let before_us = stream.below(u64::try_from(active.as_micros()).expect("short"));
+    Timestamp::from_micros(midnight.as_micros() - before_us)
 }
 
 fn settings(stream: &mut Stream) -> Settings {
@@ -457,6 +508,7 @@ fn settings(stream: &mut Stream) -> Settings {
 }
 
 fn definition(stream: &mut Stream, job: usize, start: Timestamp) -> Definition {
+    let (mut calendars, mut labels) = (stream.fork("calendar"), stream.fork("labels"));
     let schedule = match stream.below(12) {
         0..=2 => Schedule::Every(stream.pick(&[700_000, 1_000_000, 3_000_000, 7_000_000, 30_000_000])),
         3..=5 => Schedule::Minutes(stream.pick(&[1, 1, 2])),
@@ -473,6 +525,9 @@ fn definition(stream: &mut Stream, job: usize, start: Timestamp) -> Definition {
         tenant: stream.pick(&TENANTS),
         name: format!("job-{job}"),
         schedule,
+        also: Vec::new(),
+        exclusions: String::new(),
+        labels: labels.pick(&LABELS),
         attempts_max: u16::try_from(stream.between(1, 4)).expect("few"),
         initial_ms: stream.pick(&[10, 1_000, 5_000]),
         start_to_close_ms: stream.pick(&[1_000, 4_000, 15_000]),
@@ -493,10 +548,11 @@ fn definition(stream: &mut Stream, job: usize, start: Timestamp) -> Definition {
             heartbeat_ms: 0,
             priority,
             rules: FiringRules::PLAIN,
+            labels: "",
             ..definition
         };
     }
-    definition
+    Calendar::draw(&mut calendars, start, &definition).applied(definition)
 }
 
 /// Rules for some jobs, and a fixed delay for a few.
@@ -546,13 +602,44 @@ fn operations(seed: u64, start: Timestamp, active: Duration) -> Vec<Operation> {
             operations.push(Operation { label: format!("o{job}.{number}"), at, job, deed });
             at += stream.duration(Duration::from_millis(1), active / 6);
         }
+        operations.extend(lists(seed, job, active));
     }
     operations.retain(|operation| operation.at < active);
     operations.sort_by_key(|operation| operation.at);
     operations
 }
 
+/// What clients ask of many jobs at once, now and then.
+fn lists(seed: u64, job: usize, active: Duration) -> impl Iterator<Item = Operation> {
+    let mut stream = Stream::new(seed, "lists", job as u64);
+    let count = stream.pick(&[0, 0, 1, 2]);
+    (0..count).map(move |number| {
+        // Seldom anything that leaves less to happen.
+        let verb = match stream.below(20) {
+            0 => Some(JobVerb::Delete),
+            1 => Some(JobVerb::Pause),
+            2..=4 => Some(JobVerb::Resume),
+            5..=8 => Some(JobVerb::Trigger),
+            _ => None,
+        };
+        let deed = Deed::List(stream.pick(&SELECTORS), stream.pick(&[1, 2, 3, 256]), verb);
+        let at = stream.duration(active / 20, active);
+        Operation { label: format!("l{job}.{number}"), at, job, deed }
+    })
+}
+
+/// What a request says of the job that it means.
+fn stated(stream: &mut Stream) -> Stated {
+    match stream.below(10) {
+        0 | 1 => Stated::Right,
+        2 => Stated::OtherRevision,
+        3 => Stated::OtherJob,
+        _ => Stated::Nothing,
+    }
+}
+
 fn deed(stream: &mut Stream, job: usize, (tenant, start): (&'static str, Timestamp), first: bool) -> Deed {
+    let stated = stated(&mut stream.fork("stated"));
     let verb = stream.pick(&[JobVerb::Pause, JobVerb::Resume, JobVerb::Trigger, JobVerb::Trigger, JobVerb::Delete]);
     match if first { 0 } else { stream.below(15) } {
         0..=3 => {
@@ -563,16 +650,16 @@ fn deed(stream: &mut Stream, job: usize, (tenant, start): (&'static str, Timesta
             Deed::Submit {
                 definition: Definition { tenant, ..definition(stream, job, start) },
                 mode: stream.pick(&[SubmitMode::Create, SubmitMode::Upsert]),
-                wrong_revision: stream.chance(100),
+                stated: if stream.chance(100) { Stated::OtherRevision } else { stated },
                 key,
             }
         }
-        4..=8 => Deed::Command(verb),
+        4..=8 => Deed::Command(verb, stated),
         9 => Deed::Cancel,
         10 => Deed::Get,
         11 => Deed::Redrive,
         12 => Deed::Backfill(stream.duration(SECOND, 600 * SECOND)),
-        13 => Deed::Command(JobVerb::ClearBacklog),
+        13 => Deed::Command(JobVerb::ClearBacklog, stated),
         _ => Deed::Watch,
     }
 }

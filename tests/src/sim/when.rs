@@ -1,11 +1,17 @@
 //! When jobs fire, by counting: the reference for the engine's schedules, as far as plans use them.
 
-use super::plan::{CLOCK_CHANGES, ZONE};
+use super::{
+    clock::{Fields, Shown},
+    plan::{CLOCK_CHANGES, ZONE},
+};
 use std::time::Duration;
-use tickwheel_wire::{Timestamp, job::ScheduleSpec};
+use tickwheel_wire::{
+    Timestamp,
+    job::{JobSpec, ScheduleSpec},
+};
 
 /// When a job fires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
     /// At the anchor and every so many microseconds after it.
     Every {
@@ -18,21 +24,38 @@ pub enum When {
     Minutes(u64),
     /// Every day at so many minutes past midnight, in the plans' zone.
     Daily(u64),
+    /// At the seconds that match, of any hour: a clock that is set by whole hours changes nothing.
+    Seconds(Fields),
     /// Once.
     Once(Timestamp),
     /// So long after the submission, and after the end of each execution.
     Delay(Duration),
+    /// At the times of each, once where some have the same.
+    Several(Vec<Self>),
 }
 
+/// Of firings that go at once, a week of minutes is counted.
+pub const COUNTED_MAX: usize = 10_080;
+
+const SECOND_US: u64 = 1_000_000;
 const MINUTE_US: u64 = 60_000_000;
 const HOUR_US: u64 = 60 * MINUTE_US;
 
 impl When {
-    /// The schedule of a job that was submitted at `at`.
+    /// The schedules of a job that was submitted at `at`.
     ///
     /// # Panics
-    /// If the cron expression is none of a plan's.
-    pub fn of(schedule: &ScheduleSpec<'_>, at: Timestamp) -> Self {
+    /// If a cron expression is none of a plan's.
+    pub fn of(spec: &JobSpec<'_>, at: Timestamp) -> Self {
+        let first = Self::of_one(&spec.schedule, at);
+        if spec.also.is_empty() {
+            return first;
+        }
+        let others = spec.also.iter().map(|schedule| Self::of_one(&schedule, at));
+        Self::Several(std::iter::once(first).chain(others).collect())
+    }
+
+    fn of_one(schedule: &ScheduleSpec<'_>, at: Timestamp) -> Self {
         match *schedule {
             ScheduleSpec::Interval { every_us, anchor } => {
                 Self::Every { every_us, anchor: if anchor.is_never() { at } else { anchor } }
@@ -40,6 +63,9 @@ impl When {
             ScheduleSpec::Once { at } => Self::Once(at),
             ScheduleSpec::FixedDelay { delay_us } => Self::Delay(Duration::from_micros(delay_us)),
             ScheduleSpec::After { delay_us } => Self::Once(at.saturating_add(Duration::from_micros(delay_us))),
+            ScheduleSpec::Cron { expression, .. } if expression.split(' ').count() == 6 => {
+                Self::Seconds(Fields::of(expression))
+            }
             ScheduleSpec::Cron { expression, zone } => {
                 let mut fields = expression.split(' ');
                 let (minute, hour) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
@@ -53,13 +79,13 @@ impl When {
         }
     }
 
-    /// The first firing after `time`.
-    pub fn after(self, time: Timestamp) -> Timestamp {
+    /// The first firing after `time`. A job that fires once has none after it, whenever that is.
+    pub fn after(&self, time: Timestamp) -> Timestamp {
         let time_us = time.as_micros();
         match self {
             Self::Once(_) => Timestamp::MAX,
-            Self::Delay(delay) => time.saturating_add(delay),
-            Self::Every { anchor, .. } if anchor > time => anchor,
+            Self::Delay(delay) => time.saturating_add(*delay),
+            Self::Every { anchor, .. } if *anchor > time => *anchor,
             Self::Every { every_us, anchor } => {
                 let passed = (time_us - anchor.as_micros()) / every_us;
                 Timestamp::from_micros(anchor.as_micros() + (passed + 1) * every_us)
@@ -71,23 +97,39 @@ impl When {
             }
             Self::Daily(minute_of_day) => {
                 let mut minute_us = (time_us / MINUTE_US + 1) * MINUTE_US;
-                while !fires_daily(minute_of_day, minute_us) {
+                while !fires_daily(*minute_of_day, minute_us) {
                     minute_us += MINUTE_US;
                 }
                 Timestamp::from_micros(minute_us)
+            }
+            Self::Seconds(fields) => {
+                let mut second = time_us / SECOND_US + 1;
+                while !fields.hold(&Shown::at("UTC", second)) {
+                    second += 1;
+                }
+                Timestamp::from_secs(second)
+            }
+            // As one of several, a single time that has passed is none.
+            Self::Several(all) => {
+                let each = all.iter().map(|when| match when {
+                    Self::Once(at) if *at > time => *at,
+                    other => other.after(time),
+                });
+                each.min().unwrap_or(Timestamp::MAX)
             }
         }
     }
 
     /// How many firings there are after `from`, up to and including `to`.
-    pub fn count(self, from: Timestamp, to: Timestamp) -> u64 {
+    pub fn count(&self, from: Timestamp, to: Timestamp) -> u64 {
         let step_us = match self {
             Self::Once(_) | Self::Delay(_) => return 0,
-            Self::Every { every_us, .. } => every_us,
+            Self::Every { every_us, .. } => *every_us,
             Self::Minutes(minutes) => minutes * MINUTE_US,
-            Self::Daily(_) => {
+            Self::Daily(_) | Self::Seconds(_) | Self::Several(_) => {
                 let fires = std::iter::successors(Some(from), |last| Some(self.after(*last)));
-                return fires.skip(1).take_while(|fire| *fire <= to).count() as u64;
+                let passed = fires.skip(1).take_while(|fire| *fire <= to && !fire.is_never());
+                return passed.take(COUNTED_MAX).count() as u64;
             }
         };
         to.as_micros().saturating_sub(from.as_micros()) / step_us

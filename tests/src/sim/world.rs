@@ -62,6 +62,8 @@ pub struct ActorContext<'a> {
     pub base: Instant,
     /// The latest that the node's wall clock has shown: what it answers now it may have decided then.
     pub wall: Timestamp,
+    /// What the node's wall clock shows.
+    pub node_wall: Timestamp,
     /// How many shards the node has.
     pub shards: u16,
     /// How many partitions the cluster has.
@@ -572,12 +574,13 @@ impl World {
     // The actors.
 
     fn turn_actors(&mut self) -> Result<(), Violation> {
-        self.latest_wall = self.latest_wall.max(self.wall());
+        let node_wall = self.wall();
+        self.latest_wall = self.latest_wall.max(node_wall);
         let wall = self.latest_wall;
         let Self { clients, workers, auditor, trace, network, conditions, now, base, shards, node, .. } = self;
         let partition_count = node.partition_count();
         let mut context =
-            ActorContext { now: *now, base: *base, wall, shards: *shards, partition_count, auditor, trace };
+            ActorContext { now: *now, base: *base, wall, node_wall, shards: *shards, partition_count, auditor, trace };
         let mut flush = |session: Option<&mut super::session::Session>| {
             let Some(session) = session else { return };
             let (from, to) = (session.address, session.server());

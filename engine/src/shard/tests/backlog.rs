@@ -224,6 +224,24 @@ fn a_backfill_takes_what_there_is_room_for_and_says_how_far() {
 }
 
 #[test]
+fn two_backfills_side_by_side_find_what_one_does_wherever_jitter_puts_firings() {
+    let mut world = World::new(1);
+    let rules = FiringRules { jitter_ms: 900, ..FiringRules::default() };
+    let schedule = ScheduleSpec::Interval { every_us: 1_000_000, anchor: Timestamp::EPOCH };
+    world.create(&JobSpec { schedule, rules, paused: true, ..rare("job") });
+    let [from, until] = [60, 20].map(|before| secs(0).saturating_sub(before * SECOND));
+    for part_ms in (0..=40_000).step_by(250) {
+        let middle = from.saturating_add(Duration::from_millis(part_ms));
+        let parts = [(from, middle), (middle, until)].into_iter().filter(|(from, until)| from < until);
+        let count: u32 = parts.map(|(from, until)| backfill(&mut world, "job", from, until).unwrap().count).sum();
+        world.command(JobVerb::ClearBacklog, "job").unwrap();
+        let whole = backfill(&mut world, "job", from, until).unwrap().count;
+        world.command(JobVerb::ClearBacklog, "job").unwrap();
+        assert_eq!(count, whole, "parted after {part_ms} ms");
+    }
+}
+
+#[test]
 fn firings_wait_for_the_end_of_what_makes_up_for_others_whatever_the_overlap_policy_is() {
     for overlap in [Overlap::Skip, Overlap::BufferAll, Overlap::CancelRunning, Overlap::TerminateRunning] {
         let mut world = World::new(1);

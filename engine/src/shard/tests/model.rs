@@ -431,7 +431,7 @@ impl Model {
         }
         job.paused = false;
         if missed && !matches!(job.definition.when, When::Once { .. }) {
-            job.next = job.firing_after(time);
+            job.next = job.firing_across(time);
             self.cron.resumed += u64::from(job.definition.when.is_cron());
         }
         Expected::Ok
@@ -467,7 +467,7 @@ impl Model {
             When::Delay { .. } => return Err(Expected::InvalidField),
             When::Once { .. } => times.extend(job.firing_after(0).filter(|fire| (from..until).contains(fire))),
             _ => {
-                let mut next = job.firing_after(from - 1);
+                let mut next = job.firing_across(from - 1);
                 while let Some(fire) = next.filter(|fire| *fire < until) {
                     times.push(fire);
                     next = job.firing_after(fire);

@@ -94,6 +94,18 @@ impl Job {
         firing_after(&self.definition, self.id.raw(), time)
     }
 
+    /// The first firing after `time`, even if it is put off across `time`.
+    pub fn firing_across(&self, time: u64) -> Option<u64> {
+        if matches!(self.definition.when, When::Delay { .. } | When::Once { .. }) {
+            return self.firing_after(time);
+        }
+        let mut fire = self.firing_after(time - u64::from(self.rules().jitter_ms) * 1_000 - 1)?;
+        while fire <= time {
+            fire = self.firing_after(fire)?;
+        }
+        Some(fire)
+    }
+
     /// The firing after `fire` for a job whose executions have come to `sequence`.
     fn following(&self, sequence: u64, fire: u64, now: u64) -> Option<u64> {
         if self.is_used_up(sequence) {

@@ -244,6 +244,31 @@ fn jitter_is_the_specified_function_of_job_and_firing_and_stays_before_the_next(
 }
 
 #[test]
+fn a_resumed_job_fires_next_when_it_would_have_without_the_pause() {
+    let rules = FiringRules { jitter_ms: 9_000, ..PLAIN };
+    let mut world = World::new(1);
+    world.attach(1, 10, 2);
+    world.create(&ruled(every("tick", 10), rules));
+    let mut fires = Vec::new();
+    for _ in 0..30 {
+        world.pass_by_deadlines(10 * SECOND);
+        for attempt in world.attempts() {
+            fires.push(attempt.scheduled_at);
+            world.succeed(&attempt);
+        }
+    }
+
+    let mut world = World::new(1);
+    world.create(&ruled(every("tick", 10), rules));
+    for resumed_s in (13..280).step_by(13) {
+        world.command(JobVerb::Pause, "tick").unwrap();
+        world.pass(13 * SECOND);
+        let next = world.command(JobVerb::Resume, "tick").unwrap().next_fire;
+        assert_eq!(Some(&next), fires.iter().find(|fire| **fire > secs(resumed_s)), "resumed after {resumed_s} s");
+    }
+}
+
+#[test]
 #[cfg_attr(miri, ignore = "searches through years")]
 fn job_of_a_name_chooses_its_own_minute_and_shows_the_expression_as_written() {
     let mut world = World::new(1);

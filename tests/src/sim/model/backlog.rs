@@ -1,6 +1,6 @@
 //! What jobs have to make up for: dead letters that are tried again, and firings of the past.
 
-use super::{Job, Moment, low};
+use super::{Job, Moment};
 use crate::sim::{
     violation::{Violation, demand},
     when::When,
@@ -47,7 +47,7 @@ impl Job {
 
     /// Whether the execution in flight makes up for something.
     pub fn makes_up(&self) -> bool {
-        self.flight.as_ref().is_some_and(|flight| flight.makes_up)
+        self.flights.values().any(|flight| flight.makes_up)
     }
 
     /// Whether its backlog gets its turn before long: where firings wait for the end of executions, they always go first.
@@ -76,8 +76,9 @@ impl Job {
         demand!(!times.is_empty() && times.len() <= room, Bounded, "{} firings, room for {room}", times.len());
         let past = times.iter().all(|time| *time < moment.wall);
         demand!(past, NotEarly, "not all of {times:?} are past");
-        if let When::Once(at) = self.when {
-            demand!(times == [at], Accounted, "its only firing is at {at}");
+        if matches!(self.when, When::Once(_)) {
+            let only = self.only_firing();
+            demand!(times == [only], Accounted, "its only firing is at {only}");
             return Ok(());
         }
         let before = |time: Timestamp| Timestamp::from_micros(time.as_micros() - 1);
@@ -87,6 +88,20 @@ impl Job {
             expected = self.firing_after(time);
         }
         Ok(())
+    }
+
+    /// How many firings there are from `from` on and before `until`: those that are past at `wall`, and all.
+    pub fn backfill_between(&self, from: Timestamp, until: Timestamp, wall: Timestamp) -> (usize, usize) {
+        let mut fires = Vec::new();
+        let mut fire = match self.when {
+            When::Once(_) => Some(self.only_firing()).filter(|only| *only >= from).unwrap_or(Timestamp::MAX),
+            _ => self.firing_after(Timestamp::from_micros(from.as_micros() - 1)),
+        };
+        while fire < until {
+            fires.push(fire);
+            fire = if matches!(self.when, When::Once(_)) { Timestamp::MAX } else { self.firing_after(fire) };
+        }
+        (fires.iter().filter(|fire| **fire < wall).count(), fires.len())
     }
 
     /// Behind the third firing from `from` on, or the last before.
@@ -114,8 +129,8 @@ impl Job {
         self.finished_at = None;
     }
 
-    /// Notes that the execution in flight has failed for good.
-    pub(super) fn bury(&mut self, scheduled_at: Timestamp) {
-        self.backlog.dead_letters.push((low(self.fire_sequence), scheduled_at));
+    /// Notes that an execution has failed for good.
+    pub(super) fn bury(&mut self, fire_sequence: u32, scheduled_at: Timestamp) {
+        self.backlog.dead_letters.push((fire_sequence, scheduled_at));
     }
 }

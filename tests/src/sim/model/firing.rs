@@ -3,7 +3,7 @@
 use super::{Job, Moment};
 use crate::sim::{
     violation::{Violation, demand},
-    when::When,
+    when::{COUNTED_MAX, When},
 };
 use std::time::Duration;
 use tickwheel_wire::{
@@ -11,10 +11,12 @@ use tickwheel_wire::{
     event::{Cancellation, Dispatched, Missed, Origin, TooLate},
     frame::request::ExecutionState,
     job::{FiringRules, Misfire, Overlap},
+    mix64,
 };
 
-/// Of firings that go at once, a week of minutes is counted.
-const COUNTED_MAX: usize = 10_080;
+/// What no plan excludes is never farther away than a week from what it does, unless everything is excluded.
+const EXCLUDED_MAX: Duration = Duration::from_secs(8 * 86_400);
+const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// What such a job remembers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,34 +29,83 @@ pub struct Waiting {
 impl Job {
     /// Whether more than its schedule says what it does.
     pub fn is_ruled(&self) -> bool {
-        self.rules != FiringRules::PLAIN || matches!(self.when, When::Delay(_))
+        self.rules != FiringRules::PLAIN || !self.excluded.is_empty() || matches!(self.when, When::Delay(_))
     }
 
     fn is_used_up(&self, executions: u64) -> bool {
         self.rules.executions_max > 0 && executions >= u64::from(self.rules.executions_max)
     }
 
-    /// The first firing after `time` within the window.
+    /// The first time after `time` at which its schedules would have it fire, in no excluded time and not before the window.
+    fn allowed_after(&self, time: Timestamp) -> Timestamp {
+        let mut fire = self.when.after(time.max(self.rules.starts_at.saturating_sub(MICROSECOND)));
+        let farthest = fire.saturating_add(EXCLUDED_MAX);
+        while fire < farthest {
+            let Some(until) = self.excluded.until(fire) else { return fire };
+            fire = self.when.after(until.saturating_sub(MICROSECOND));
+        }
+        Timestamp::MAX
+    }
+
+    /// When it fires whose schedules would have it fire at `fire`: later by its jitter, of which it takes a share that job and time
+    /// decide, but before the next firing and before the window ends.
+    fn put_off(&self, fire: Timestamp) -> Timestamp {
+        if fire >= self.rules.ends_at {
+            return Timestamp::MAX;
+        }
+        if self.rules.jitter_ms == 0 {
+            return fire;
+        }
+        let last = self.allowed_after(fire).min(self.rules.ends_at).saturating_sub(MICROSECOND);
+        let jitter_us = u64::from(self.rules.jitter_ms) * 1_000;
+        let most_us = jitter_us.min(last.as_micros().saturating_sub(fire.as_micros()));
+        let drawn = u128::from(mix64(self.id.raw() ^ mix64(fire.as_micros())));
+        let share_us = u64::try_from(drawn * u128::from(most_us + 1) >> 64).expect("a part of it");
+        fire.saturating_add(Duration::from_micros(share_us))
+    }
+
+    /// When it fires first that its schedules would have fire after `time`.
+    fn scheduled_after(&self, time: Timestamp) -> Timestamp {
+        self.put_off(self.allowed_after(time))
+    }
+
+    /// Its first firing after `time`.
     pub fn firing_after(&self, time: Timestamp) -> Timestamp {
-        let from = Timestamp::from_micros(self.rules.starts_at.as_micros().saturating_sub(1));
-        let fire = self.when.after(time.max(from));
-        if fire < self.rules.ends_at { fire } else { Timestamp::MAX }
+        if matches!(self.when, When::Delay(_)) {
+            return self.scheduled_after(time);
+        }
+        // One that is put off across `time` comes after it.
+        let jitter = Duration::from_millis(self.rules.jitter_ms.into());
+        let mut fire = self.allowed_after(time.saturating_sub(jitter));
+        while !fire.is_never() && self.put_off(fire) <= time {
+            fire = self.allowed_after(fire);
+        }
+        self.put_off(fire)
     }
 
     /// The first firing of the definition, which was given at `at`.
     pub fn first_firing(&self, at: Timestamp) -> Timestamp {
         match self.when {
             _ if self.is_used_up(self.fire_sequence) => Timestamp::MAX,
-            When::Once(time) => time,
-            _ => self.firing_after(at),
+            When::Once(_) => self.only_firing(),
+            _ => self.scheduled_after(at),
+        }
+    }
+
+    /// The firing of a job that fires once.
+    pub(super) fn only_firing(&self) -> Timestamp {
+        match self.when {
+            When::Once(time) if self.excluded.until(time).is_none() => self.put_off(time),
+            _ => Timestamp::MAX,
         }
     }
 
     fn following(&self, executions: u64, fire: Timestamp, wall: Timestamp) -> Timestamp {
         match self.when {
             _ if self.is_used_up(executions) => Timestamp::MAX,
-            When::Delay(_) => self.firing_after(wall),
-            _ => self.firing_after(fire),
+            When::Delay(_) => self.scheduled_after(wall),
+            // Whatever was put off, the next firing is after it.
+            _ => self.scheduled_after(fire),
         }
     }
 
@@ -111,7 +162,7 @@ impl Job {
     pub fn is_superseded(&self, wall: Timestamp) -> bool {
         let due = self.next_fire <= wall && !self.is_paused;
         let wanted = self.triggered_at.into_iter().chain(due.then_some(self.next_fire));
-        let since = self.flight.as_ref().map_or(Timestamp::MAX, |flight| flight.dispatched_at);
+        let since = self.newest().map_or(Timestamp::MAX, |flight| flight.dispatched_at);
         let makes_way =
             !self.makes_up() && matches!(self.rules.overlap, Overlap::CancelRunning | Overlap::TerminateRunning);
         makes_way && wanted.max().is_some_and(|time| time > since)
@@ -159,7 +210,7 @@ impl Job {
     /// Firings that go because they are too late, or more than may wait; or for which the execution that follows stands.
     pub(super) fn check_passed(&self, missed: &Missed, was_skipped: bool, moment: &Moment) -> Result<(), Violation> {
         let wall = moment.wall;
-        demand!(self.flight.is_none() && self.next_fire <= wall, Accounted, "nothing is due: {self:?}");
+        demand!(self.flights.is_empty() && self.next_fire <= wall, Accounted, "nothing is due: {self:?}");
         if missed.next_fire == self.next_fire {
             let (_, stands_for) = self.stand_for(wall);
             demand!(missed.count as usize == stands_for, Accounted, "{stands_for} were missed besides");
@@ -208,7 +259,7 @@ impl Job {
 
     pub(super) fn check_too_late(&self, too_late: &TooLate, announced: u32, moment: &Moment) -> Result<(), Violation> {
         let wall = moment.wall;
-        demand!(self.flight.is_none() && too_late.at == wall, Accounted, "an execution is in flight: {self:?}");
+        demand!(self.flights.is_empty() && too_late.at == wall, Accounted, "an execution is in flight: {self:?}");
         if too_late.origin == Origin::Trigger {
             let asked = self.triggered_at.unwrap_or(Timestamp::MAX);
             demand!(wall.saturating_since(asked) > self.start_limit(), Accounted, "it is not too late");

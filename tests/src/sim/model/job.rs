@@ -1,8 +1,8 @@
 //! A job of the model, and its execution in flight.
 
-use super::{backlog::Backlog, firing::Waiting};
+use super::{backlog::Backlog, excluded::Excluded, firing::Waiting};
 use crate::sim::when::When;
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 use tickwheel_wire::{
     InstanceId, JobId, Timestamp,
     event::{Dispatched, Origin},
@@ -15,6 +15,8 @@ use tickwheel_wire::{
 pub struct Flight {
     /// Its attempt, from 1.
     pub attempt: u16,
+    /// Token of that attempt.
+    pub token: u64,
     /// When it was due.
     pub scheduled_at: Timestamp,
     /// Whether an attempt runs; else it waits for the next.
@@ -58,6 +60,8 @@ pub struct Job {
     pub spec: Spec,
     /// When it fires.
     pub when: When,
+    /// When it does not.
+    pub excluded: Excluded,
     /// How it is repeated.
     pub retry: RetryPolicy,
     /// Which of its firings are executed.
@@ -80,8 +84,8 @@ pub struct Job {
     pub fire_sequence: u64,
     /// The newest token.
     pub token: u64,
-    /// What is in flight.
-    pub flight: Option<Flight>,
+    /// What is in flight, by the low halves of fire sequences: one execution, until a policy allows more.
+    pub flights: BTreeMap<u32, Flight>,
     /// How the newest execution ended.
     pub last_state: ExecutionState,
     /// When it finished for good.
@@ -97,15 +101,27 @@ pub struct Job {
 impl Job {
     /// Whether something of it is due at `wall`.
     pub fn is_due(&self, wall: Timestamp) -> bool {
-        match &self.flight {
-            Some(flight) => !flight.is_running && flight.retry_at <= wall,
+        match self.newest() {
+            Some(_) => self.flights.values().any(|flight| !flight.is_running && flight.retry_at <= wall),
             None if self.triggered_at.is_some() || !self.backlog.times.is_empty() => true,
             None => !self.is_paused && self.next_fire <= wall,
         }
     }
 
+    /// The newest execution in flight.
+    pub fn newest(&self) -> Option<&Flight> {
+        self.flights.values().next_back()
+    }
+
+    /// The execution in flight whose newest attempt has this token, with its fire sequence.
+    pub fn flight_of(&self, token: u64) -> Option<(u64, &Flight)> {
+        let (sequence, flight) = self.flights.iter().find(|(_, flight)| flight.token == token)?;
+        // Runs are short, so the low half is all of it.
+        Some((u64::from(*sequence), flight))
+    }
+
     pub(super) fn settle(&mut self, at: Timestamp) {
-        if self.flight.is_none()
+        if self.flights.is_empty()
             && self.triggered_at.is_none()
             && self.backlog.times.is_empty()
             && self.next_fire.is_never()
@@ -124,7 +140,8 @@ impl Job {
             id,
             name: (spec.tenant.to_owned(), spec.name.to_owned()),
             spec: Spec::default(),
-            when: When::of(&spec.schedule, at),
+            when: When::of(spec, at),
+            excluded: Excluded::of(spec),
             retry: spec.retry,
             rules: spec.rules,
             waiting: Waiting::default(),
@@ -136,7 +153,7 @@ impl Job {
             backlog: Backlog::default(),
             fire_sequence: 0,
             token: 0,
-            flight: None,
+            flights: BTreeMap::new(),
             last_state: ExecutionState::None,
             finished_at: None,
             key_until: Timestamp::EPOCH,
@@ -147,11 +164,12 @@ impl Job {
 
     pub(super) fn dispatch(&mut self, dispatched: &Dispatched, instance: InstanceId, now: Duration) {
         self.token = dispatched.token.0;
-        if self.flight.is_none() {
+        let known = self.flights.get(&dispatched.fire_sequence).map(|flight| (flight.scheduled_at, flight.makes_up));
+        if known.is_none() {
             self.begin(dispatched);
         }
-        let (scheduled_at, makes_up) = match &self.flight {
-            Some(flight) => (flight.scheduled_at, flight.makes_up),
+        let (scheduled_at, makes_up) = match known {
+            Some(known) => known,
             None => {
                 self.fire_sequence += 1;
                 let asked = self.take_asked_for(dispatched.origin);
@@ -159,8 +177,9 @@ impl Job {
             }
         };
         self.next_fire = dispatched.next_fire;
-        self.flight = Some(Flight {
+        let flight = Flight {
             attempt: dispatched.attempt,
+            token: dispatched.token.0,
             scheduled_at,
             is_running: true,
             retry_at: Timestamp::MAX,
@@ -171,6 +190,7 @@ impl Job {
             counts_from: now,
             cancelled_at: None,
             makes_up,
-        });
+        };
+        self.flights.insert(dispatched.fire_sequence, flight);
     }
 }
