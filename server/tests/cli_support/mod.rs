@@ -6,6 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Lines, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::Arc,
 };
 use tempfile::TempDir;
 
@@ -80,7 +81,7 @@ pub fn tickwheel(arguments: &[&str], stdin: &str) -> Answer {
 
 /// A running `dev` or `server` with a data directory of its own.
 pub struct Dev {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
     pub banner: String,
@@ -95,12 +96,20 @@ impl Dev {
 
     /// The same, with `settings` added to its configuration.
     pub fn start_with(settings: &str) -> Self {
-        Self::launch("dev", tempfile::tempdir().expect("a temporary directory"), settings, "Ctrl-C")
+        Self::launch("dev", Arc::new(tempfile::tempdir().expect("a temporary directory")), settings, "Ctrl-C")
+    }
+
+    /// Stops it, and starts it again on the same data with `settings` added to its configuration.
+    pub fn start_again(self, settings: &str) -> Self {
+        let folder = Arc::clone(&self.folder);
+        self.terminate();
+        assert!(self.wait().success(), "it drains");
+        Self::launch("dev", folder, settings, "Ctrl-C")
     }
 
     /// Makes certificates and starts a `server`, which has no worker.
     pub fn start_server() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory");
+        let folder = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         let certs = data_of(&folder).join("certs").display().to_string();
         for kind in ["ca", "server", "admin", "worker"] {
             tickwheel(&["certs", kind, "--out", &certs], "").ok();
@@ -109,7 +118,7 @@ impl Dev {
     }
 
     /// `mark` is in the last line of the banner.
-    fn launch(kind: &str, folder: TempDir, settings: &str, mark: &str) -> Self {
+    fn launch(kind: &str, folder: Arc<TempDir>, settings: &str, mark: &str) -> Self {
         let config = folder.path().join("tickwheel.toml");
         fs::write(&config, CONFIG.to_owned() + settings).expect("written");
         let mut child = command()

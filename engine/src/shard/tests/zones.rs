@@ -6,7 +6,11 @@ use super::{
     super::*,
     harness::{Attempt, START_SECS, World, every},
 };
-use crate::{partition::SnapshotReader, schedule::ZoneDatabase};
+use crate::{
+    partition::SnapshotReader,
+    schedule::{Schedule, ZoneDatabase, Zones},
+};
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use tickwheel_wire::{
     Reader,
     event::Event,
@@ -68,22 +72,28 @@ fn next_fire(world: &mut World, name: &str) -> Timestamp {
 
 /// Goes on to `until`; when each execution was scheduled that began and ended on the way.
 fn fired(world: &mut World, until: Timestamp) -> Vec<Timestamp> {
-    let mut times = Vec::new();
+    ended(world, until).iter().map(|attempt| attempt.scheduled_at).collect()
+}
+
+/// Goes on to `until`; the attempts that began and ended on the way.
+fn ended(world: &mut World, until: Timestamp) -> Vec<Attempt> {
+    let mut ended = Vec::new();
     loop {
         let attempts: Vec<Attempt> = world.attempts();
         for attempt in &attempts {
-            times.push(attempt.scheduled_at);
             assert_eq!(world.succeed(attempt), Verdict::Accepted);
         }
+        let is_idle = attempts.is_empty();
+        ended.extend(attempts);
         let next = world.shard.next_deadline().filter(|next| *next <= until);
         match next {
-            _ if !attempts.is_empty() => world.fire(),
+            _ if !is_idle => world.fire(),
             Some(next) => world.pass(next.saturating_since(world.now.wall)),
             None => break,
         }
     }
     world.pass(until.saturating_since(world.now.wall));
-    times
+    ended
 }
 
 /// The logged events of the kinds that are about zones: for each slot that was moved where to, and databases noted.
@@ -311,4 +321,81 @@ fn a_walk_over_many_jobs_takes_many_turns_and_time_goes_on_in_between() {
     }
     assert!(most <= 65 && turns >= count / 64, "{most} events in a turn, {turns} turns");
     assert_eq!(shard.take_rescheduled(), [Rescheduled { partition: PartitionId(0), job_count: count }]);
+}
+
+/// Jobs of the random histories, by expression.
+const EXPRESSIONS: [&str; 4] = ["0 20 * * *", "30 */3 * * *", "*/20 * * * *", "15 6,18 * * 1-5"];
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Minutes go by, in which executions end as soon as they begin.
+    Pass(u64),
+    /// The node is away for so many minutes, and has a clock so many hours ahead when it is back.
+    Restart(u64, u64),
+    Pause(usize),
+    Resume(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let job = 0..EXPRESSIONS.len();
+    prop_oneof![
+        3 => (1..1_500_u64).prop_map(Step::Pass),
+        3 => (prop_oneof![Just(0), 1..200_u64], 8..=10_u64).prop_map(|(away, ahead)| Step::Restart(away, ahead)),
+        1 => job.clone().prop_map(Step::Pause),
+        1 => job.prop_map(Step::Resume),
+    ]
+}
+
+/// A history in which no job executes one time twice, and after each start fires next when the rules at hand say so: at their first time to come, at
+/// the one after it, or now. How many next firings have moved.
+fn check(steps: &[Step]) -> usize {
+    let mut world = world();
+    for expression in EXPRESSIONS {
+        world.create(&cron(expression, expression));
+    }
+    let mut executed = std::collections::BTreeSet::new();
+    let mut take = |world: &mut World, until: Timestamp| {
+        for attempt in ended(world, until) {
+            assert!(executed.insert((attempt.job, attempt.scheduled_at)), "{attempt:?} for the second time");
+        }
+    };
+    for step in steps {
+        let now = world.now.wall;
+        match *step {
+            Step::Pass(minutes) => take(&mut world, now.saturating_add(Duration::from_secs(minutes * 60))),
+            Step::Pause(job) => drop(world.command(JobVerb::Pause, EXPRESSIONS[job])),
+            Step::Resume(job) => drop(world.command(JobVerb::Resume, EXPRESSIONS[job])),
+            Step::Restart(away, hours) => {
+                let now = now.saturating_add(Duration::from_secs(away * 60));
+                restart(&mut world, now, ahead(hours));
+                let mut zones = Zones::of(ahead(hours));
+                for expression in EXPRESSIONS {
+                    let next = next_fire(&mut world, expression);
+                    let schedule = Schedule::cron(expression, ZONE, &mut zones).unwrap();
+                    let first = schedule.next_after(now).unwrap();
+                    let is_right = next <= now || next == first || schedule.next_after(first) == Some(next);
+                    assert!(is_right, "`{expression}` fires next at {next}, and by its rules at {first}");
+                }
+            }
+        }
+    }
+    about_zones(&world).0.len()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    #[cfg_attr(miri, ignore = "takes days of firings")]
+    fn no_history_of_databases_executes_a_time_twice(steps in prop::collection::vec(step(), 1..30)) {
+        check(&steps);
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes days of firings")]
+fn the_histories_move_many_firings() {
+    let mut runner = TestRunner::deterministic();
+    let moved = (0..64).map(|_| check(&prop::collection::vec(step(), 1..30).new_tree(&mut runner).unwrap().current()));
+    assert!(moved.sum::<usize>() >= 100);
 }

@@ -7,14 +7,14 @@
 //! Weekday *and* date must match, where cron's days match by either once both fields are restricted. Three ways say "both" in cron all
 //! the same: whole weeks of the month with a weekday are its n-th or last in the month (`Mon *-*-8..14`: `MON#2`); and a field
 //! that begins with `*` makes both count, which Sunday (`*/7`, day 0 of the week) and the 1st (`*/31`) can be written as.
-//! Other such events are refused.
+//! For other such events the job says it ([`DayRule::And`]); in all other expressions this makes no difference.
 //!
 //! Source: systemd.time(7), and for what is valid `calendarspec.c`. Deliberately absent: fractions of seconds.
 
 use super::RefusedReason;
 use std::collections::BTreeSet;
-use tickwheel_client::Schedule;
-use tickwheel_engine::schedule::{self, Zones};
+use tickwheel_client::{DayRule, Schedule};
+use tickwheel_engine::schedule::{Cron, CronOptions, Zones};
 use tickwheel_wire::Timestamp;
 
 /// Weekdays as systemd names them, in cron's order.
@@ -43,8 +43,8 @@ struct Event {
     seconds: Values,
 }
 
-/// The schedule of an event; `zone` is that of one without its own.
-pub(super) fn schedule(text: &str, zone: &str, zones: &mut Zones) -> Result<Schedule, RefusedReason> {
+/// The schedule of an event, and the rule for days that it needs; `zone` is that of one without its own.
+pub(super) fn schedule(text: &str, zone: &str, zones: &mut Zones) -> Result<(Schedule, DayRule), RefusedReason> {
     let text = text.trim();
     let (event, own) = match text.rsplit_once(' ') {
         Some((event, last)) if zones.get(last).is_ok() => (event.trim_end(), Some(last)),
@@ -52,12 +52,13 @@ pub(super) fn schedule(text: &str, zone: &str, zones: &mut Zones) -> Result<Sche
     };
     if let Some(seconds) = event.strip_prefix('@') {
         let seconds = seconds.parse().map_err(|_| RefusedReason::Calendar)?;
-        return Ok(Schedule::Once { at: Timestamp::from_secs(seconds) });
+        return Ok((Schedule::Once { at: Timestamp::from_secs(seconds) }, DayRule::Or));
     }
-    let expression = parse(event)?.expression()?;
-    let zone = zones.get(own.unwrap_or(zone))?.name().to_owned();
-    schedule::Schedule::cron(&expression, &zone, zones)?;
-    Ok(Schedule::Cron { expression, zone })
+    let (expression, day_rule) = parse(event)?.expression();
+    let zone = zones.get(own.unwrap_or(zone))?;
+    let name = zone.name().to_owned();
+    Cron::with_options(&expression, zone, CronOptions { day_rule, ..CronOptions::default() })?;
+    Ok((Schedule::Cron { expression, zone: name }, day_rule))
 }
 
 fn parse(text: &str) -> Result<Event, RefusedReason> {
@@ -145,37 +146,38 @@ impl Event {
     }
 
     /// As cron says it: five fields, with seconds six, with years seven.
-    fn expression(&self) -> Result<String, RefusedReason> {
-        let (days, weekdays) = self.days()?;
+    fn expression(&self) -> (String, DayRule) {
+        let (days, weekdays, day_rule) = self.days();
         let minutes = field(self.minutes.as_ref(), (0, 59), true);
         let hours = field(self.hours.as_ref(), (0, 23), true);
         let months = field(self.months.as_ref(), (1, 12), true);
         let five = format!("{minutes} {hours} {days} {months} {weekdays}");
         let seconds = field(self.seconds.as_ref(), (0, 59), true);
-        Ok(match (&self.years, seconds.as_str()) {
+        let expression = match (&self.years, seconds.as_str()) {
             (None, "0") => five,
             (None, seconds) => format!("{seconds} {five}"),
             (years, seconds) => format!("{seconds} {five} {}", field(years.as_ref(), (YEAR.min, YEAR.max), true)),
-        })
+        };
+        (expression, day_rule)
     }
 
-    /// The fields of the days of the month and of the week.
-    fn days(&self) -> Result<(String, String), RefusedReason> {
+    /// The fields of the days of the month and of the week, and the rule that they need.
+    fn days(&self) -> (String, String, DayRule) {
         let all_days = || "*".to_owned();
         match (&self.days, &self.weekdays) {
-            (None, weekdays) => Ok((all_days(), field(weekdays.as_ref(), WEEK, false))),
-            (Some(days), None) => Ok((self.days_of_month(days), all_days())),
+            (None, weekdays) => (all_days(), field(weekdays.as_ref(), WEEK, false), DayRule::Or),
+            (Some(days), None) => (self.days_of_month(days), all_days(), DayRule::Or),
             (Some(days), Some(weekdays)) => {
                 if let Some(behind) = self.weeks(days) {
                     let pairs =
                         weekdays.iter().flat_map(|day| behind.iter().map(move |behind| format!("{day}{behind}")));
-                    Ok((all_days(), pairs.collect::<Vec<_>>().join(",")))
+                    (all_days(), pairs.collect::<Vec<_>>().join(","), DayRule::Or)
                 } else if weekdays.contains(&WEEK.0) {
-                    Ok((self.days_of_month(days), starred(weekdays, WEEK)))
+                    (self.days_of_month(days), starred(weekdays, WEEK), DayRule::Or)
                 } else if days.contains(&MONTH_DAYS.0) && !self.is_from_end {
-                    Ok((starred(days, MONTH_DAYS), field(Some(weekdays), WEEK, false)))
+                    (starred(days, MONTH_DAYS), field(Some(weekdays), WEEK, false), DayRule::Or)
                 } else {
-                    Err(RefusedReason::WeekdayAndDate)
+                    (self.days_of_month(days), field(Some(weekdays), WEEK, false), DayRule::And)
                 }
             }
         }

@@ -5,20 +5,23 @@ use jiff::{
     ToSpan as _,
     civil::{DateTime, Weekday, date},
 };
-use tickwheel_engine::schedule::Cron;
-
 /// The expression of an event, and its zone.
 fn cron(event: &str) -> (String, String) {
     match schedule(event, "UTC", &mut Zones::new()).unwrap_or_else(|error| panic!("{event}: {error}")) {
-        Schedule::Cron { expression, zone } => (expression, zone),
+        (Schedule::Cron { expression, zone }, _) => (expression, zone),
         other => panic!("{event}: {other:?}"),
     }
 }
 
 /// The first fires of an event in UTC, from the midnight that begins `from` on.
 fn fires(event: &str, from: DateTime, count: usize) -> Vec<DateTime> {
-    let (expression, _) = cron(event);
-    let cron = Cron::new(&expression, Zones::new().get("UTC").expect("a zone")).expect(event);
+    let mut zones = Zones::new();
+    let (expression, day_rule) = match schedule(event, "UTC", &mut zones).expect(event) {
+        (Schedule::Cron { expression, .. }, day_rule) => (expression, day_rule),
+        other => panic!("{event}: {other:?}"),
+    };
+    let options = CronOptions { day_rule, ..CronOptions::default() };
+    let cron = Cron::with_options(&expression, zones.get("UTC").expect("a zone"), options).expect(event);
     let seconds = from.to_zoned(jiff::tz::TimeZone::UTC).expect("a time").timestamp().as_second();
     let before = Timestamp::from_secs(seconds.unsigned_abs() - 1);
     std::iter::successors(cron.next_after(before), |at| cron.next_after(*at)).take(count).map(civil).collect()
@@ -77,6 +80,8 @@ fn events_are_written_as_cron_expressions() {
         ("Sun *-*-13", "0 0 13 * */7"),
         ("Fri..Sun *-*~1", "0 0 L * */7,5,6"),
         ("Fri *-*-1,13", "0 0 */31,13 * 5"),
+        ("Fri *-*-13", "0 0 13 * 5"),
+        ("Mon..Fri *-*~1", "0 0 L * 1-5"),
     ] {
         assert_eq!(cron(event), (expression.to_owned(), "UTC".to_owned()), "{event}");
     }
@@ -92,9 +97,23 @@ fn an_event_may_name_its_zone() {
         assert_eq!(cron(event), (expression.to_owned(), zone.to_owned()), "{event}");
     }
     let own = schedule("daily", "America/New_York", &mut Zones::new()).expect("an event");
-    assert!(matches!(own, Schedule::Cron { zone, .. } if zone == "America/New_York"));
+    assert!(matches!(own.0, Schedule::Cron { zone, .. } if zone == "America/New_York"));
     let once = schedule("@1893456000", "UTC", &mut Zones::new());
-    assert_eq!(once, Ok(Schedule::Once { at: Timestamp::from_secs(1_893_456_000) }));
+    assert_eq!(once, Ok((Schedule::Once { at: Timestamp::from_secs(1_893_456_000) }, DayRule::Or)));
+}
+
+#[test]
+fn the_rule_for_days_is_told_where_the_expression_needs_it() {
+    for (event, expected) in [
+        ("Fri *-*-13", DayRule::And),
+        ("Mon..Fri *-*~1", DayRule::And),
+        ("Sun *-*-13", DayRule::Or),
+        ("Mon *-*-8..14", DayRule::Or),
+        ("Mon", DayRule::Or),
+        ("*-*-13", DayRule::Or),
+    ] {
+        assert_eq!(schedule(event, "UTC", &mut Zones::new()).expect(event).1, expected, "{event}");
+    }
 }
 
 #[test]
@@ -154,6 +173,12 @@ const IN_OTHER_WORDS: &[(&str, Matches)] = &[
             && ((8..=14).contains(&at.day()) || at.day() >= 29)
             && (at.hour(), at.minute()) == (22, 0)
     }),
+    ("Fri *-*-13,20 06:00", |at| {
+        is_on(at, &[Weekday::Friday]) && [13, 20].contains(&at.day()) && (at.hour(), at.minute()) == (6, 0)
+    }),
+    ("Mon *-*-2..8 07:00", |at| {
+        is_on(at, &[Weekday::Monday]) && (2..=8).contains(&at.day()) && (at.hour(), at.minute()) == (7, 0)
+    }),
     ("Thu *-*~07/1 *:0/20", |at| is_on(at, &[Weekday::Thursday]) && from_end(at) <= 7 && at.minute() % 20 == 0),
     ("*-*~2..8/3 03:00", |at| [2, 5, 8].contains(&from_end(at)) && (at.hour(), at.minute()) == (3, 0)),
     ("*-1/5-5/10 7/6:05", |at| {
@@ -177,11 +202,8 @@ fn a_slow_search_by_minutes_finds_the_same_fires() {
 }
 
 #[test]
-fn what_cron_cannot_say_or_systemd_would_not_take_is_refused() {
+fn what_systemd_would_not_take_is_refused() {
     for (event, reason) in [
-        ("Fri *-*-13", RefusedReason::WeekdayAndDate),
-        ("Mon..Fri *-*~1", RefusedReason::WeekdayAndDate),
-        ("Mon *-*-2..8", RefusedReason::WeekdayAndDate),
         ("*:*:0/0.5", RefusedReason::Fraction),
         ("*:*:1.25", RefusedReason::Fraction),
         ("", RefusedReason::Calendar),

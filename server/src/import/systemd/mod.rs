@@ -72,11 +72,6 @@ pub enum RefusedReason {
     /// Fractions of a second.
     #[error("fractions of a second cannot be scheduled")]
     Fraction,
-    /// Both a weekday and a date.
-    #[error(
-        "weekday and date must both match, which cron cannot say but for whole weeks (1..7, 8..14 ...), Sundays or the 1st"
-    )]
-    WeekdayAndDate,
     /// No cron expression, or an unknown zone.
     #[error(transparent)]
     Schedule(#[from] CronError),
@@ -272,8 +267,9 @@ impl Group<'_> {
     fn takes(&self, schedule: &Schedule, rules: &FiringRules) -> bool {
         let stands_alone =
             |schedule: &Schedule| matches!(schedule, Schedule::After { .. } | Schedule::FixedDelay { .. });
-        // What a change of the clock does concerns cron expressions only, and those agree.
-        let rules = FiringRules { dst_gap: self.rules.dst_gap, ..*rules };
+        // What a change of the clock does concerns cron expressions only, and those agree; so does the rule for days, which makes no difference
+        // to those that do not need it.
+        let rules = FiringRules { dst_gap: self.rules.dst_gap, day_rule: self.rules.day_rule, ..*rules };
         rules == self.rules
             && !stands_alone(schedule)
             && !stands_alone(&self.schedules[0])
@@ -283,6 +279,7 @@ impl Group<'_> {
     fn push(&mut self, schedule: Schedule, rules: &FiringRules) {
         if matches!(schedule, Schedule::Cron { .. }) {
             self.rules.dst_gap = rules.dst_gap;
+            self.rules.day_rule = self.rules.day_rule.max(rules.day_rule);
         }
         self.schedules.push(schedule);
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::import::printed;
 use std::time::Duration;
-use tickwheel_client::{DstGap, FiringRules, Misfire, Schedule};
+use tickwheel_client::{DayRule, DstGap, FiringRules, Misfire, Schedule};
 use tickwheel_engine::schedule::Zones;
 use tickwheel_wire::limits::JITTER_MS_MAX;
 
@@ -58,10 +58,11 @@ pub(super) fn triggers<'a>(
         };
         let (schedule, rules) = match line.key.as_str() {
             "OnCalendar" => {
-                let schedule = calendar::schedule(&line.value, zone, zones);
-                let is_cron = matches!(schedule, Ok(Schedule::Cron { .. }));
+                let event = calendar::schedule(&line.value, zone, zones).map_err(|reason| line.problem(reason));
+                let is_cron = matches!(event, Ok((Schedule::Cron { .. }, _)));
+                let day_rule = event.as_ref().map_or(DayRule::Or, |(_, day_rule)| *day_rule);
                 let dst_gap = if is_cron { DstGap::Skip } else { DstGap::Vixie };
-                (schedule.map_err(|reason| line.problem(reason)), FiringRules { dst_gap, ..of_calendar })
+                (event.map(|(schedule, _)| schedule), FiringRules { dst_gap, day_rule, ..of_calendar })
             }
             "OnUnitActiveSec" => {
                 (span.and_then(positive).map(|every| Schedule::Interval { every, anchor: None }), plain)
