@@ -9,8 +9,8 @@ use tickwheel_wire::{
     frame::{
         Frame, FrameHeader, FrameType,
         request::{
-            Counters, ExecutionSelection, ExpectedJob, JobCommand, JobSelection, JobVerb, ListExecutions, ListJobs,
-            SubmitJob, SubmitMode,
+            Counters, ExecutionSelection, ExpectedJob, JobCommand, JobSelection, JobVerb, LetterSelection,
+            ListDeadLetters, ListExecutions, ListJobs, SubmitJob, SubmitMode,
         },
         session::{RefusalCode, Refused},
         work::{Complete, CompleteHead, Dispatch, DispatchHead, Outcome},
@@ -200,6 +200,15 @@ fn the_optional_end_of_a_frame_is_left_out_when_it_says_nothing() {
         limit: 4,
         selection,
     };
+    let (partition, tenant, prefix, cursor, limit) = (PartitionId(2), "t", "p", 3, 4);
+    let letters = |selection| ListDeadLetters { request_id: 1, partition, tenant, prefix, cursor, limit, selection };
+    let none = LetterSelection::default();
+    let since = Timestamp::from_micros(1);
+    for selection in
+        [none, LetterSelection { since, ..none }, LetterSelection { oldest_first: true, error: "e", ..none }]
+    {
+        check(&letters(selection), &mut Vec::new());
+    }
     check(&list_jobs(JobSelection::default()), &mut Vec::new());
     check(&list_jobs(JobSelection { labels: "a", states: JobStates::NONE }), &mut Vec::new());
     check(&list_jobs(JobSelection { labels: "", states: JobStates::NONE.with(JobState::Paused) }), &mut Vec::new());

@@ -98,6 +98,12 @@ fn readdress(frame_type: u16, body: &mut [u8], attempt: Option<[u8; ATTEMPT_BYTE
         if let Some(partition) = body.get_mut(REQUEST_HEAD_BYTES - 2..REQUEST_HEAD_BYTES) {
             partition.fill(0);
         }
+        if frame_type == FrameType::ReportStatus.number()
+            && let (Some(place), Some(attempt)) =
+                (body[REQUEST_HEAD_BYTES.min(body.len())..].get_mut(..ATTEMPT_BYTES), attempt)
+        {
+            place.copy_from_slice(&attempt);
+        }
     } else if reports.iter().any(|report| report.number() == frame_type)
         && let (Some(place), Some(attempt)) = (body.get_mut(..ATTEMPT_BYTES), attempt)
     {
