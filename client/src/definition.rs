@@ -277,8 +277,8 @@ impl JobBuilder {
     }
 
     /// Does not fire at the times of a calendar that the server keeps, as it stands at the time ([`crate::Client::set_calendar`]): it has to be
-    /// there when the job is submitted. At most 16 may be named. Days and times before the first zone that the calendar states are those of the job's
-    /// first cron expression's zone, or of UTC.
+    /// there when the job is submitted. At most 16 may be named. Days and times before the first zone that the calendar states are those of the zone
+    /// that an entry given before has said, or of the job's first cron expression, or UTC.
     pub fn exclude_calendar(self, name: impl AsRef<str>) -> Self {
         self.exclude(format!("calendar {}", name.as_ref()))
     }

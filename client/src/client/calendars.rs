@@ -36,8 +36,8 @@ struct Change {
 
 impl Client {
     /// Creates or replaces a calendar of this client's tenant: `exclusions` has an entry per line, as [`crate::JobBuilder::exclude`] takes them, but
-    /// none that names a calendar. Jobs that name it ([`crate::JobBuilder::exclude_calendar`]) follow it from then on; their next firings are
-    /// computed again, durably, before this returns. Setting the same again changes nothing.
+    /// none that names a calendar. Jobs that name it ([`crate::JobBuilder::exclude_calendar`]) follow it from then on; soon after
+    /// this returns their next firings are those that it leaves. Setting the same again changes nothing.
     ///
     /// # Errors
     /// A refusal `invalid-field` for a name or an entry that is none, `overloaded` when the tenant has 256 calendars, and what every request may
