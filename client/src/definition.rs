@@ -276,6 +276,13 @@ impl JobBuilder {
         self
     }
 
+    /// Does not fire at the times of a calendar that the server keeps, as it stands at the time ([`crate::Client::set_calendar`]): it has to be
+    /// there when the job is submitted. At most 16 may be named. Days and times before the first zone that the calendar states are those of the zone
+    /// that an entry given before has said, or of the job's first cron expression, or UTC.
+    pub fn exclude_calendar(self, name: impl AsRef<str>) -> Self {
+        self.exclude(format!("calendar {}", name.as_ref()))
+    }
+
     /// Fires by a cron expression, in UTC unless [`JobBuilder::zone`] follows.
     pub fn cron(self, expression: impl Into<String>) -> Self {
         self.schedule(Schedule::Cron { expression: expression.into(), zone: "UTC".to_owned() })
@@ -543,6 +550,7 @@ mod tests {
                 .also(&schedule)
                 .exclude("zone Europe/Berlin")
                 .exclude("12-25")
+                .exclude_calendar("holidays")
                 .payload("p")
                 .priority(Priority::P0)
                 .start_to_close(None)
@@ -564,6 +572,7 @@ mod tests {
                 .definition;
             let mut bytes = Vec::new();
             definition.spec().encode(&mut bytes);
+            assert_eq!(definition.exclusions, "zone Europe/Berlin\n12-25\ncalendar holidays");
             assert!(definition.schedules().eq([schedule.clone(), daily.clone(), schedule]));
             assert_eq!(JobDefinition::decode(&bytes), Ok(definition));
         }

@@ -66,6 +66,24 @@
 //! # }
 //! ```
 //!
+//! # Calendars
+//!
+//! ```no_run
+//! use tickwheel_client::{Client, JobBuilder, SubmitMode};
+//!
+//! # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! client.set_calendar("holidays", "12-25\n12-26\n2030-04-22").await?;
+//! let settle = JobBuilder::new("settle").handler("settle").cron("0 18 * * *").exclude_calendar("holidays");
+//! client.submit(&settle, SubmitMode::Upsert).await?;
+//! // Another day off: the job's next firing follows, without another submission.
+//! client.set_calendar("holidays", "12-25\n12-26\n2030-04-22\n2030-05-01").await?;
+//! for calendar in client.calendars()?.collect().await? {
+//!     println!("{} has {} entries", calendar.name, calendar.exclusions.lines().count());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Running handlers
 //!
 //! ```no_run
@@ -156,8 +174,8 @@ mod worker;
 
 pub use batch::{FrameBatch, LANE_COUNT, Lane, RawFrame};
 pub use client::{
-    Bulk, BulkAction, BulkOutcome, BulkProgress, BulkReport, BulkStopper, Client, ClientConfig, ExecutionPager,
-    JobPager, Pager, Watch,
+    Bulk, BulkAction, BulkOutcome, BulkProgress, BulkReport, BulkStopper, CalendarPager, Client, ClientConfig,
+    ExecutionPager, JobPager, Pager, Watch,
 };
 pub use config::{ALPN, ConnectConfig, Credentials, SERVER_NAME_DEFAULT};
 pub use definition::{JobBuilder, JobDefinition, Schedule};
@@ -165,7 +183,8 @@ pub use error::{ConnectError, Refusal, RequestError, SessionError};
 pub use session::{Dialer, Session, SessionReceiver, SessionSender};
 pub use topology::Topology;
 pub use types::{
-    Backfill, CommandDone, DeadLetterFilter, Execution, ExecutionFilter, Job, JobFilter, Submission, Transition,
+    Backfill, Calendar, CommandDone, DeadLetterFilter, Execution, ExecutionFilter, Job, JobFilter, Submission,
+    Transition,
 };
 pub use worker::{
     Attempt, Failure, Output, Shards, StatusError, StopReason, Worker, WorkerBuilder, WorkerError, WorkerHandle,

@@ -4,7 +4,7 @@ use crate::{definition::JobDefinition, error::RequestError};
 use std::time::Duration;
 use tickwheel_wire::{
     ExecutionId, FireSequence, JobId, Timestamp, Token,
-    frame::request::{BackfillTaken, Done, ExecutionState, ExecutionView, JobView, Remark, Submitted},
+    frame::request::{BackfillTaken, CalendarView, Done, ExecutionState, ExecutionView, JobView, Remark, Submitted},
     job::JobStates,
 };
 
@@ -60,6 +60,24 @@ pub struct Backfill {
 impl From<BackfillTaken> for Backfill {
     fn from(frame: BackfillTaken) -> Self {
         Self { count: frame.count, until: frame.until, backlog: frame.backlog }
+    }
+}
+
+/// A calendar that the server keeps: times at which the jobs that name it do not fire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Calendar {
+    /// Whose it is.
+    pub tenant: String,
+    /// Unique among the tenant's.
+    pub name: String,
+    /// Its entries, one per line, as in [`JobDefinition::exclusions`].
+    pub exclusions: String,
+}
+
+impl From<&CalendarView<'_>> for Calendar {
+    fn from(frame: &CalendarView<'_>) -> Self {
+        Self { tenant: frame.tenant.to_owned(), name: frame.name.to_owned(), exclusions: frame.exclusions.to_owned() }
     }
 }
 

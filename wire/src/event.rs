@@ -564,6 +564,9 @@ mod tests {
             Event::BacklogCleared(change),
             Event::Rescheduled(change),
             Event::ZonesChanged(ZonesChanged { version: u64::MAX / 3 }),
+            Event::CalendarSet(CalendarSet { tenant: TenantId(2), name: "holidays", exclusions: "12-25\nSAT,SUN" }),
+            Event::CalendarRemoved(CalendarRemoved { tenant: TenantId(2), name: "holidays" }),
+            Event::CalendarsFollowed,
         ]
     }
 

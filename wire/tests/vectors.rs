@@ -151,7 +151,7 @@ from_value! {
     u64: value => Self::try_from(parse_number(value.text)).unwrap();
     u128: value => parse_number(value.text);
     bool: value => value.text.parse().unwrap();
-    &'a str: value => value.text;
+    &'a str: value => str::from_utf8(&value.bytes).unwrap();
     &'a [u8]: value => &value.bytes;
     Timestamp: value => Self::from_micros(FromValue::from_value(value));
     JobId: value => parse_job(value.text);
@@ -269,6 +269,9 @@ fn check_request(v: &Vector, frame_type: FrameType) {
         FrameType::ReportStatus => {
             check(v, &build!(v, ReportStatus { request_id partition job fire_sequence token status }));
         }
+        FrameType::SetCalendar => check(v, &build!(v, SetCalendar { request_id partition tenant name exclusions })),
+        FrameType::RemoveCalendar => check(v, &build!(v, RemoveCalendar { request_id partition tenant name })),
+        FrameType::ListCalendars => check(v, &build!(v, ListCalendars { request_id partition tenant cursor limit })),
         other => panic!("{other} is no request"),
     }
 }
@@ -294,6 +297,7 @@ fn check_answer(v: &Vector, frame_type: FrameType) {
         FrameType::Counters => check(v, &build!(v, Counters { request_id shard counters })),
         FrameType::BackfillTaken => check(v, &build!(v, BackfillTaken { request_id job count until backlog })),
         FrameType::Remark => check(v, &build!(v, Remark { request_id paused_after_failures status })),
+        FrameType::CalendarView => check(v, &build!(v, CalendarView { request_id tenant name exclusions })),
         other => panic!("{other} is no answer"),
     }
 }
@@ -624,6 +628,8 @@ fn the_document_names_the_limits() {
     assert_eq!(bytes("cron expression, zone"), limits::CRON_BYTES_MAX);
     assert_eq!(bytes("schedules of a job") as u64, limits::SCHEDULES_MAX);
     assert_eq!(bytes("exclusions"), limits::EXCLUSIONS_BYTES_MAX);
+    assert_eq!(bytes("calendars of a tenant"), limits::CALENDARS_MAX);
+    assert_eq!(bytes("name of a calendar"), limits::CALENDAR_NAME_BYTES_MAX);
     assert_eq!(bytes("idempotency key"), limits::IDEMPOTENCY_KEY_BYTES_MAX);
     assert_eq!(bytes("labels of a job, conditions of a selector"), limits::LABELS_MAX);
     assert_eq!(bytes("key of a label"), limits::LABEL_KEY_BYTES_MAX);

@@ -1,18 +1,19 @@
 //! The client: one handle for a whole node, which finds the shard that owns a job, keeps a session with each, and reconnects.
 //!
 //! Each shard that is needed gets one task with one session; requests are pipelined, answers are matched by request id. What is safe
-//! to repeat survives a lost session: reads, pause, resume, cancel, watches, and submissions, which carry an idempotency
+//! to repeat survives a lost session: reads, pause, resume, cancel, calendars, watches, and submissions, which carry an idempotency
 //! key. A trigger or a delete that was sent and not answered fails with [`RequestError::Disconnected`].
 
 mod backlog;
 mod bulk;
+mod calendars;
 mod connection;
 mod pager;
 mod request;
 mod watch;
 
 pub use bulk::{Bulk, BulkAction, BulkOutcome, BulkProgress, BulkReport, BulkStopper};
-pub use pager::{ExecutionPager, JobPager, Pager};
+pub use pager::{CalendarPager, ExecutionPager, JobPager, Pager};
 pub use watch::Watch;
 
 use crate::{
@@ -438,7 +439,7 @@ impl Client {
         InFlight { receiver, deadline, limit }
     }
 
-    fn partitions(&self) -> impl ExactSizeIterator<Item = PartitionId> + use<> {
+    fn partitions(&self) -> impl ExactSizeIterator<Item = PartitionId> + DoubleEndedIterator + use<> {
         (0..self.topology().partition_count().count()).map(PartitionId)
     }
 
@@ -552,7 +553,7 @@ fn unexpected(reply: &Reply) -> RequestError {
         Reply::Backfill(_) => "what was backfilled",
         Reply::Job(_) => "a job",
         Reply::Execution(_) => "an execution",
-        Reply::Jobs(..) | Reply::Executions(..) => "a page",
+        Reply::Jobs(..) | Reply::Executions(..) | Reply::Calendars(..) => "a page",
     };
     RequestError::UnexpectedAnswer(what.to_owned())
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     error::RequestError,
-    types::{Execution, Job},
+    types::{Calendar, Execution, Job},
 };
 use std::{collections::VecDeque, fmt};
 use tickwheel_wire::{PartitionId, frame::request::PageEnd, limits};
@@ -21,11 +21,13 @@ const PAGES_AHEAD: usize = 16;
 pub type JobPager = Pager<Job>;
 /// A list of executions; see [`Client::executions`].
 pub type ExecutionPager = Pager<Execution>;
+/// A list of calendars; see [`Client::calendars`].
+pub type CalendarPager = Pager<Calendar>;
 
 /// Encodes the request for one page: request id, partition, cursor.
 type Encode = Box<dyn Fn(u64, PartitionId, u64) -> Vec<u8> + Send + Sync>;
 
-/// What makes a list one of jobs or of executions.
+/// What makes a list one of jobs, of executions or of calendars.
 pub(super) struct Kind<T> {
     pub encode: Encode,
     pub sink: fn(oneshot::Sender<Result<Reply, RequestError>>) -> Sink,

@@ -3,14 +3,14 @@
 use crate::{
     batch::RawFrame,
     error::{Refusal, RequestError},
-    types::{Backfill, CommandDone, Execution, Job, OwnedRemark, Submission, Transition},
+    types::{Backfill, Calendar, CommandDone, Execution, Job, OwnedRemark, Submission, Transition},
 };
 use std::time::Duration;
 use tickwheel_wire::{
     DecodeError, PartitionId,
     frame::{
         Frame, FrameType,
-        request::{BackfillTaken, Done, ExecutionView, JobView, PageEnd, Remark, Submitted},
+        request::{BackfillTaken, CalendarView, Done, ExecutionView, JobView, PageEnd, Remark, Submitted},
         session::Refused,
     },
 };
@@ -48,6 +48,7 @@ pub(super) enum Reply {
     Execution(Box<Execution>),
     Jobs(Vec<Job>, u64),
     Executions(Vec<Execution>, u64),
+    Calendars(Vec<Calendar>, u64),
 }
 
 type Answer = oneshot::Sender<Result<Reply, RequestError>>;
@@ -61,6 +62,8 @@ pub(super) enum Sink {
     Jobs(Vec<Job>, Answer),
     /// Rows, then the page's end.
     Executions(Vec<Execution>, Answer),
+    /// Rows, then the page's end.
+    Calendars(Vec<Calendar>, Answer),
     /// A first `Done`, then transitions.
     Watch(WatchSink),
 }
@@ -90,7 +93,9 @@ impl Sink {
     /// Whether nobody waits for the answer any more.
     pub fn is_closed(&self) -> bool {
         match self {
-            Self::Single(answer) | Self::Jobs(_, answer) | Self::Executions(_, answer) => answer.is_closed(),
+            Self::Single(answer) | Self::Jobs(_, answer) | Self::Executions(_, answer) | Self::Calendars(_, answer) => {
+                answer.is_closed()
+            }
             Self::Watch(watch) => watch.events.is_closed(),
         }
     }
@@ -99,7 +104,9 @@ impl Sink {
     pub fn fail(self, error: RequestError) {
         // A receiver that is gone has no use for the error.
         match self {
-            Self::Single(answer) | Self::Jobs(_, answer) | Self::Executions(_, answer) => drop(answer.send(Err(error))),
+            Self::Single(answer) | Self::Jobs(_, answer) | Self::Executions(_, answer) | Self::Calendars(_, answer) => {
+                drop(answer.send(Err(error)))
+            }
             Self::Watch(WatchSink { ready: Some(answer), .. }) => drop(answer.send(Err(error))),
             Self::Watch(watch) => drop(watch.events.try_send(Err(error))),
         }
@@ -125,6 +132,7 @@ impl Sink {
             Self::Single(_) => Ok((Step::Finished, Some(single(frame, remark)?))),
             Self::Jobs(rows, _) => page(frame, remark, rows, job_row, Reply::Jobs),
             Self::Executions(rows, _) => page(frame, remark, rows, execution_row, Reply::Executions),
+            Self::Calendars(rows, _) => page(frame, remark, rows, calendar_row, Reply::Calendars),
             Self::Watch(watch) => watch.accept(frame, remark),
         }
     }
@@ -133,9 +141,10 @@ impl Sink {
     pub fn finish(self, answer: Result<Reply, RequestError>) {
         match (self, answer) {
             (sink, Err(error)) => sink.fail(error),
-            (Self::Single(sender) | Self::Jobs(_, sender) | Self::Executions(_, sender), reply) => {
-                drop(sender.send(reply));
-            }
+            (
+                Self::Single(sender) | Self::Jobs(_, sender) | Self::Executions(_, sender) | Self::Calendars(_, sender),
+                reply,
+            ) => drop(sender.send(reply)),
             (Self::Watch(_), Ok(_)) => {}
         }
     }
@@ -164,6 +173,10 @@ fn execution_row(body: &[u8], remark: OwnedRemark) -> Result<Result<Execution, R
     Ok(Ok(Execution::from_frame(&ExecutionView::decode_body(body)?, remark)))
 }
 
+fn calendar_row(body: &[u8], _remark: OwnedRemark) -> Result<Result<Calendar, RequestError>, DecodeError> {
+    Ok(Ok(Calendar::from(&CalendarView::decode_body(body)?)))
+}
+
 type Decoded<T> = Result<Result<T, RequestError>, DecodeError>;
 type Accepted = Result<(Step, Option<Result<Reply, RequestError>>), DecodeError>;
 
@@ -179,7 +192,9 @@ fn page<T>(
             let cursor = PageEnd::decode_body(frame.body)?.cursor;
             Ok((Step::Finished, Some(Ok(reply(std::mem::take(rows), cursor)))))
         }
-        FrameType::JobView | FrameType::ExecutionView if rows.len() < usize::from(super::pager::PAGE_ENTRIES) => {
+        FrameType::JobView | FrameType::ExecutionView | FrameType::CalendarView
+            if rows.len() < usize::from(super::pager::PAGE_ENTRIES) =>
+        {
             match row(frame.body, remark)? {
                 Ok(row) => {
                     rows.push(row);

@@ -4,6 +4,7 @@
 //! test sleeps.
 
 mod bulk;
+mod calendars;
 mod client;
 mod node;
 mod session;

@@ -36,6 +36,9 @@ pub(super) enum Command {
     /// Look at executions, and cancel them
     #[command(subcommand)]
     Execution(ExecutionCommand),
+    /// Calendars that the server keeps: times at which the jobs that name them do not fire
+    #[command(subcommand)]
+    Calendar(CalendarCommand),
     /// Cron expressions
     #[command(subcommand)]
     Cron(CronCommand),
@@ -454,6 +457,80 @@ pub(super) struct ExecutionWatchArguments {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum CalendarCommand {
+    /// Create or replace a calendar; the jobs that name it follow it from then on
+    Set(CalendarSetArguments),
+    /// List calendars
+    List(CalendarListArguments),
+    /// Show the entries of a calendar, as `calendar set --file -` reads them
+    Get(CalendarGetArguments),
+    /// Delete a calendar that no job names
+    Delete(CalendarDeleteArguments),
+}
+
+/// Where the entries of a calendar come from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct CalendarSourceArguments {
+    /// An entry, such as 2026-12-25, 12-25, 2026-12-24..2027-01-01, SAT,SUN, `cron * 12 * * *` or `zone Europe/Berlin`; may be
+    /// given several times
+    #[arg(long, value_name = "ENTRY")]
+    pub exclude: Vec<String>,
+    /// File with an entry per line; `-` reads the standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// iCalendar file whose events are excluded, from this year on
+    #[arg(long, value_name = "FILE")]
+    pub ics: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CalendarSetArguments {
+    /// Name of the calendar
+    pub name: String,
+    #[command(flatten)]
+    pub source: CalendarSourceArguments,
+    /// With --ics: IANA zone of events that name none [default: that of each job]
+    #[arg(long, visible_alias = "zone", value_name = "ZONE", requires = "ics")]
+    pub tz: Option<String>,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CalendarListArguments {
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CalendarGetArguments {
+    /// Name of the calendar
+    pub name: String,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CalendarDeleteArguments {
+    /// Name of the calendar
+    pub name: String,
+    /// Also if jobs name it: they fire as if it had no entries
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum CronCommand {
     /// Show when an expression fires next; needs no server
     Next(CronArguments),
@@ -666,6 +743,12 @@ mod tests {
             "execution get 1.2.3/4 --output json",
             "execution cancel 1.2.3/4",
             "execution watch --job a",
+            "calendar set holidays --exclude 12-25 --exclude SAT,SUN --tenant t",
+            "calendar set holidays --file - --output json",
+            "calendar set holidays --ics a.ics --tz Europe/Berlin",
+            "calendar list --tenant t --output json",
+            "calendar get holidays",
+            "calendar delete holidays --force --output json",
             "cron next @daily --zone UTC",
             "cron next @daily --tz Europe/Berlin --from 2026-01-01T00:00:00Z -n 3 --output json",
             "cron next @daily --gap skip --overlap second --job acme/report",
@@ -700,6 +783,11 @@ mod tests {
             ("job import", ErrorKind::MissingRequiredArgument),
             ("job import a --crontab b", ErrorKind::ArgumentConflict),
             ("job import a --from anacron", ErrorKind::InvalidValue),
+            ("calendar set holidays", ErrorKind::MissingRequiredArgument),
+            ("calendar set holidays --exclude 12-25 --file a", ErrorKind::ArgumentConflict),
+            ("calendar set holidays --file a --ics b", ErrorKind::ArgumentConflict),
+            ("calendar set holidays --file a --tz UTC", ErrorKind::MissingRequiredArgument),
+            ("calendar delete", ErrorKind::MissingRequiredArgument),
             ("cron next @daily -n 0", ErrorKind::ValueValidation),
             ("cron next @daily --gap fire", ErrorKind::InvalidValue),
             ("cron explain", ErrorKind::MissingRequiredArgument),

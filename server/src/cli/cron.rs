@@ -10,8 +10,8 @@ use crate::config::TENANT_DEFAULT;
 use std::borrow::Cow;
 use tickwheel_client::Timestamp;
 use tickwheel_engine::schedule::{
-    Cron, CronError, CronOptions, ExclusionError, Exclusions, Explanation, FieldProblem, GapPolicy, OverlapPolicy,
-    Zones, settle_hashed,
+    Cron, CronError, CronOptions, ExclusionError, ExclusionProblem, Exclusions, Explanation, FieldProblem, GapPolicy,
+    OverlapPolicy, Zones, settle_hashed,
 };
 use tickwheel_wire::{job::DayRule, name_hash};
 
@@ -116,7 +116,15 @@ const fn day_rule(arguments: &CronArguments) -> DayRule {
 
 /// The times at which it does not fire.
 fn exclusions(arguments: &CronArguments) -> Result<Exclusions, CliError> {
-    let usage = |error: ExclusionError| CliError::Usage(format!("--exclude {:?}: {}", error.entry, error.problem));
+    let usage = |error: ExclusionError| {
+        let remedy = match error.problem {
+            ExclusionProblem::UnknownCalendar => {
+                "; `tickwheel calendar get` shows its entries, which may be given instead"
+            }
+            _ => "",
+        };
+        CliError::Usage(format!("--exclude {:?}: {}{remedy}", error.entry, error.problem))
+    };
     Exclusions::new(&arguments.exclude.join("\n"), &arguments.tz, &mut Zones::new(), |_| None).map_err(usage)
 }
 
@@ -234,6 +242,12 @@ mod tests {
         let wrong = CronArguments { exclude: vec!["someday".to_owned()], ..without };
         let refusal = exclusions(&wrong).expect_err("no entry");
         assert!(refusal.line().is_some_and(|line| line.contains("--exclude \"someday\"")), "{refusal:?}");
+        let named = CronArguments { exclude: vec!["calendar holidays".to_owned()], ..wrong };
+        let refusal = exclusions(&named).expect_err("only a server knows it");
+        assert!(
+            refusal.line().is_some_and(|line| line.contains("known to it alone; `tickwheel calendar get`")),
+            "{refusal:?}"
+        );
         assert_eq!(refusal.exit_status(), 2);
     }
 

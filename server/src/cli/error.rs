@@ -71,6 +71,7 @@ impl From<RequestError> for CliError {
         }
         let remedy = match error.refusal_code() {
             Some(RefusalCode::UnknownJob) => "`tickwheel job list` shows the jobs",
+            Some(RefusalCode::UnknownCalendar) => "`tickwheel calendar list` shows the calendars",
             Some(RefusalCode::UnknownTenant) => "tenants stand in the server's configuration, as [[tenant]]",
             Some(RefusalCode::WrongRole | RefusalCode::Forbidden) => "use another certificate with --cert",
             Some(RefusalCode::Overloaded | RefusalCode::Draining) => "try again later",

@@ -8,6 +8,7 @@ mod apply;
 mod args;
 mod backlog;
 mod bulk;
+mod calendar;
 mod certs;
 mod connection;
 mod cron;
@@ -58,6 +59,7 @@ fn execute(command: &Command) -> Result<(), CliError> {
         Command::Worker(arguments) => worker::run(arguments),
         Command::Job(command) => job::run(command),
         Command::Execution(command) => execution::run(command),
+        Command::Calendar(command) => calendar::run(command),
         Command::Cron(command) => cron::run(command),
         Command::Certs(command) => certs::run(command),
     }

@@ -14,6 +14,9 @@
 //! | `execution list`, `dead-letters` | array of [`ExecutionRow`] |
 //! | `execution get` | [`ExecutionRow`] |
 //! | `execution watch` | [`ExecutionRow`], one line each |
+//! | `calendar list` | array of [`CalendarRow`] |
+//! | `calendar get` | [`CalendarRow`] |
+//! | `calendar set`, `delete` | [`CalendarChange`] |
 //! | `cron next` | array of [`FireRow`] |
 //! | `cron explain` | [`ExplanationAnswer`] |
 
@@ -21,7 +24,7 @@ use super::times::rfc3339;
 use crate::jobs_file::write::Keys;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
-use tickwheel_client::{Execution, FiringRules, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
+use tickwheel_client::{Calendar, Execution, FiringRules, Job, JobDefinition, RetryPolicy, Schedule, Timestamp};
 use tickwheel_engine::schedule::{ClockChange, ClockChangeEffect, Fires, ZonedTime};
 
 #[derive(Debug, Serialize)]
@@ -167,6 +170,31 @@ pub(super) struct BackfillAnswer {
     pub count: u64,
     /// Whether they were only counted.
     pub dry_run: bool,
+}
+
+/// A calendar that the server keeps.
+#[derive(Debug, Serialize)]
+pub(super) struct CalendarRow {
+    pub tenant: String,
+    pub name: String,
+    /// Its entries.
+    pub exclusions: Vec<String>,
+}
+
+impl From<Calendar> for CalendarRow {
+    fn from(calendar: Calendar) -> Self {
+        let Calendar { tenant, name, exclusions, .. } = calendar;
+        Self { tenant, name, exclusions: exclusions.lines().map(str::to_owned).collect() }
+    }
+}
+
+/// What has become of a calendar.
+#[derive(Debug, Serialize)]
+pub(super) struct CalendarChange {
+    pub tenant: String,
+    pub name: String,
+    /// `set` or `deleted`.
+    pub action: &'static str,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,7 +1,8 @@
 //! `[[calendar]]`: exclusions with a name, and what `exclude` of a job stands for.
 //!
 //! A job holds the entries themselves, as one text; so a calendar is changed by changing the file and applying it again, and the plan shows
-//! each job that this changes. Invariant: entries that a job states itself are kept as they are written.
+//! each job that this changes. Invariant: entries that a job states itself are kept as they are written; so is `calendar NAME`, by which a job names one that
+//! the server keeps.
 
 use super::{
     JobProblem, JobsFileError, ics, one_line,
@@ -9,7 +10,7 @@ use super::{
     section::{CalendarSection, Time},
 };
 use std::{collections::BTreeMap, path::Path};
-use tickwheel_engine::schedule::{ExclusionError, Exclusions, Zones};
+use tickwheel_engine::schedule::{ExclusionError, ExclusionProblem, Exclusions, Zones};
 use toml::{Table, Value};
 
 /// The calendars of a file by name.
@@ -48,7 +49,7 @@ impl Calendars {
         let section: CalendarSection =
             Value::Table(table).try_into().map_err(|error| JobProblem::Keys(one_line(&error)))?;
         let CalendarSection { name, zone, dates, weekdays, cron, ics } = section;
-        if name.is_empty() || Exclusions::new(&name, "UTC", zones, |_| None).is_ok() {
+        if name.is_empty() || Exclusions::new(&name, "UTC", zones, any_calendar).is_ok() {
             return Err(value("name", &format!("{name:?} is empty, or an entry itself")));
         }
         let zone_name = zone.as_deref().unwrap_or("UTC");
@@ -83,7 +84,7 @@ impl Calendars {
         let (mut lines, mut stated, mut current) = (Vec::new(), zone, zone);
         for item in exclude {
             let Some(entries) = self.0.get(item) else {
-                Exclusions::new(item, zone, zones, |_| None).map_err(|error| self.unknown(item, &error))?;
+                Exclusions::new(item, zone, zones, any_calendar).map_err(|error| self.unknown(item, &error))?;
                 if let Some(name) = item.strip_prefix("zone ") {
                     (stated, current) = (name.trim(), name.trim());
                 } else if stated != current {
@@ -108,11 +109,48 @@ impl Calendars {
     fn unknown(&self, item: &str, error: &ExclusionError) -> JobProblem {
         let names = self.0.keys().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
         let calendars = if names.is_empty() { "of which it has none".to_owned() } else { format!("which are {names}") };
+        let of_server = match error.problem {
+            ExclusionProblem::Form => format!("; one of the server's is named as {:?}", format!("calendar {item}")),
+            _ => String::new(),
+        };
+        let problem = &error.problem;
         value(
             "exclude",
-            &format!("{item:?} is no calendar of the file, {calendars}; and as an entry: {}", error.problem),
+            &format!("{item:?} is no calendar of the file, {calendars}{of_server}; and as an entry: {problem}"),
         )
     }
+}
+
+/// The events of the iCalendar file at `path` as the text of a calendar that the server keeps. `zone` is where events belong that name none; without
+/// one they belong where the job does.
+///
+/// # Errors
+/// What is wrong with the zone, or with the file and where.
+pub(crate) fn entries_of_ics(path: &Path, zone: Option<&str>) -> Result<String, String> {
+    let mut zones = Zones::new();
+    if let Some(zone) = zone {
+        zones.get(zone).map_err(|error| error.to_string())?;
+    }
+    let mut entries = ics::read(path, &mut zones)?;
+    for entry in &mut entries {
+        entry.zone = entry.zone.take().or_else(|| zone.map(str::to_owned));
+    }
+    // Behind a zone there is no way back to that of the job: entries without one go first.
+    entries.sort_by(|a, b| a.zone.cmp(&b.zone));
+    let (mut lines, mut current) = (Vec::with_capacity(entries.len()), None);
+    for Entry { zone, text } in entries {
+        if zone != current {
+            lines.extend(zone.as_ref().map(|zone| format!("zone {zone}")));
+            current = zone;
+        }
+        lines.push(text);
+    }
+    Ok(lines.join("\n"))
+}
+
+/// For checks without a server: each calendar is one that it may have.
+fn any_calendar(_name: &str) -> Option<&'static str> {
+    Some("")
 }
 
 fn wrong(key: &'static str, error: &ExclusionError) -> JobProblem {

@@ -16,7 +16,7 @@
 //! | `at` | one time, RFC 3339 with an offset | |
 //! | `after` | one time, counted from each apply | |
 //! | `schedules` | further schedules: tables of `cron` and `zone`, `every` and `anchor`, or `at` | none |
-//! | `exclude` | times at which it does not fire: names of calendars, and entries such as `12-25`, as in [`Exclusions`] | none |
+//! | `exclude` | times at which it does not fire: names of calendars of the file, and entries such as `12-25`, or `calendar holidays` for one that the server keeps, as in [`Exclusions`] | none |
 //! | `pool`, `priority` | which workers run it, how urgent (`P0`, `P1`, `P2`) | `standard`, `P1` |
 //! | `starts_at`, `ends_at` | no firing comes before the one, none at or after the other | |
 //! | `executions_max` | executions in all, after which the job has finished | without limit |
@@ -67,6 +67,7 @@ mod tests;
 pub mod write;
 
 use calendar::Calendars;
+pub(crate) use calendar::entries_of_ics;
 use section::JobSection;
 use serde::Deserialize;
 use std::{collections::HashSet, path::Path};

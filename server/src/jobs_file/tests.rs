@@ -228,6 +228,13 @@ fn exclude_names_calendars_and_entries() {
             vec!["2026-12-24T14:00..2026-12-24T18:00".to_owned()],
         ),
         ("every = \"1h\"\nexclude = []", vec![]),
+        (
+            "every = \"1h\"\nexclude = [\"calendar holidays\", \"holidays\", \"calendar closed on Mondays\", \"calendar b\"]",
+            with(
+                &["calendar holidays", "zone Europe/Berlin"],
+                &["zone UTC", "calendar closed on Mondays", "calendar b"],
+            ),
+        ),
     ] {
         assert_eq!(excluded(calendars, keys), expected, "{keys}");
     }
@@ -246,6 +253,7 @@ fn what_is_wrong_with_a_calendar_is_named() {
         ("name = \"c\"\nweekdays = [\"zone UTC\"]", "`weekdays`: \"zone UTC\" is none of weekdays".to_owned()),
         ("name = \"c\"\ncron = [\"* 12 * *\"]", "`cron`: \"cron * 12 * *\": a cron expression has 5 fields (minute, hour, day of month, month, day of week), 6 with seconds in front, or 7 with years at the end too, not 4".to_owned()),
         ("name = \"weekends\"", "`name`: \"weekends\" is empty, or an entry itself".to_owned()),
+        ("name = \"c\"\nweekdays = [\"calendar d\"]", "`weekdays`: \"calendar d\" is none of weekdays".to_owned()),
         ("name = \"c\"\nics = \"a.ics\"", "`ics`: a calendar file is read only beside a jobs file".to_owned()),
         ("name = \"c\"\n[[calendar]]\nname = \"c\"", "stands twice in the file; names of jobs are unique in a tenant, and those of calendars in a file".to_owned()),
     ] {
@@ -261,7 +269,9 @@ fn what_is_wrong_with_a_calendar_is_named() {
     );
     refused(
         "handler = \"h\"\nevery = \"1s\"\nexclude = [\"holidays\"]",
-        &format!("`exclude`: \"holidays\" is no calendar of the file, of which it has none; and as an entry: {form}"),
+        &format!(
+            "`exclude`: \"holidays\" is no calendar of the file, of which it has none; one of the server's is named as \"calendar holidays\"; and as an entry: {form}"
+        ),
     );
     refused("handler = \"h\"\ndelay = \"1s\"\nexclude = [\"SAT\"]", "`exclusions` makes no sense with `a fixed delay`");
     let most = "exclude = [".to_owned() + &"\"2026-12-25\", ".repeat(1_490) + "]";
@@ -269,6 +279,32 @@ fn what_is_wrong_with_a_calendar_is_named() {
         &format!("handler = \"h\"\nevery = \"1s\"\n{most}"),
         "`exclusions` has 16389 bytes; allowed are 1 to 16384",
     );
+}
+
+#[test]
+fn a_calendar_of_the_file_is_not_called_as_one_of_the_server() {
+    let errors = check("[[calendar]]\nname = \"calendar c\"").expect_err("it is an entry");
+    assert!(errors[0].ends_with("`name`: \"calendar c\" is empty, or an entry itself"), "{errors:?}");
+}
+
+#[test]
+fn events_become_the_text_of_a_calendar_with_those_of_no_zone_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("closed.ics");
+    let event = |lines: &str| format!("BEGIN:VEVENT\n{lines}\nEND:VEVENT\n");
+    let events = [
+        event("DTSTART:20990101T100000Z\nDURATION:PT2H"),
+        event("DTSTART;VALUE=DATE:20990105"),
+        event("DTSTART;TZID=Asia/Tokyo:20990102T100000\nDURATION:PT1H"),
+        event("DTSTART:20990103T100000Z\nDURATION:PT1H"),
+    ];
+    std::fs::write(&path, format!("BEGIN:VCALENDAR\n{}END:VCALENDAR\n", events.concat())).expect("written");
+    let timed = "zone Asia/Tokyo\n2099-01-02T10:00:00..2099-01-02T11:00:00\n\
+                 zone UTC\n2099-01-01T10:00:00..2099-01-01T12:00:00\n2099-01-03T10:00:00..2099-01-03T11:00:00";
+    assert_eq!(entries_of_ics(&path, None), Ok(format!("2099-01-05\n{timed}")));
+    let of_berlin = entries_of_ics(&path, Some("Europe/Berlin")).expect("valid");
+    assert!(of_berlin.starts_with("zone Asia/Tokyo\n") && of_berlin.contains("\nzone Europe/Berlin\n2099-01-05\n"));
+    assert!(entries_of_ics(&path, Some("Mars")).is_err_and(|problem| problem.contains("unknown time zone `Mars`")));
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn readdress(frame_type: u16, body: &mut [u8], attempt: Option<[u8; ATTEMPT_BYTE
         }
         if frame_type == FrameType::ReportStatus.number()
             && let (Some(place), Some(attempt)) =
-                (body[REQUEST_HEAD_BYTES.min(body.len())..].get_mut(..ATTEMPT_BYTES), attempt)
+                (body.get_mut(REQUEST_HEAD_BYTES..REQUEST_HEAD_BYTES + ATTEMPT_BYTES), attempt)
         {
             place.copy_from_slice(&attempt);
         }

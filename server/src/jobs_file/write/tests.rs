@@ -41,6 +41,7 @@ fn each_key_is_written_as_people_write_it() {
         "schedules = [{ cron = \"@daily\", zone = \"Europe/Berlin\" }, { anchor = 1970-01-01T00:00:07Z, every = \"1m\" }]\nhandler = \"h\"",
         "schedules = [{ at = 2030-01-31T09:00:00Z }, { cron = \"H * * * *\" }]\nhandler = \"h\"\nexecutions_max = 3",
         "every = \"1h\"\nexclude = [\"zone Europe/Berlin\", \"12-25\", \"zone UTC\", \"cron * 12 * * *\"]\nhandler = \"h\"",
+        "every = \"1h\"\nexclude = [\"calendar holidays\", \"12-25\"]\nhandler = \"h\"",
         "every = \"1s\"\nhandler = \"h\"\npayload = \"text\"",
         "every = \"1s\"\nhandler = \"h\"\npayload = '{\"a\": 1}'",
         "every = \"1s\"\nhandler = \"h\"\npayload = \"\"\"\n\none\ntwo\"\"\"",
@@ -171,6 +172,8 @@ fn exclusions() -> impl Strategy<Value = Vec<&'static str>> {
         "zone UTC",
         "zone Europe/Berlin",
         "zone  Asia/Tokyo",
+        "calendar holidays",
+        "calendar  closed on Mondays",
         "cron * 12 * * *",
     ];
     vec(select(entries.to_vec()), 0..8)
