@@ -77,9 +77,9 @@ impl Calendars {
         texts.sum::<usize>() + self.by_name.len() * size_of::<((TenantId, Box<str>), Box<str>)>() * 3 / 2
     }
 
-    fn have_changed(&mut self) {
+    fn have_changed(&mut self, has_jobs: bool) {
         self.changes += 1;
-        self.behind = !Mistake::CalendarNotFollowed.is_made();
+        self.behind |= has_jobs && !Mistake::CalendarNotFollowed.is_made();
     }
 }
 
@@ -145,12 +145,12 @@ impl Partition {
 
     pub(super) fn apply_calendar_set(&mut self, set: &CalendarSet<'_>) {
         self.calendars.restore(set.tenant, set.name, set.exclusions);
-        self.calendars.have_changed();
+        self.calendars.have_changed(self.table.alive_count() > 0);
     }
 
     pub(super) fn apply_calendar_removed(&mut self, removed: &CalendarRemoved<'_>) {
         self.calendars.by_name.remove(&(removed.tenant, Box::from(removed.name)));
-        self.calendars.have_changed();
+        self.calendars.have_changed(self.table.alive_count() > 0);
     }
 
     pub(super) const fn apply_calendars_followed(&mut self) {

@@ -12,7 +12,7 @@ use super::{
     filters::picked,
     harness::{Attempt, START_SECS, World, client, session},
     model::{CronFates, Definition, Ending, Expected, Job, Model, SECOND, Sent, Single, When, Worker as ModelWorker},
-    ruled_model::Excluded,
+    ruled_model::{Excluded, SHARED},
 };
 use crate::{
     partition::{Partition, SnapshotReader},
@@ -25,7 +25,7 @@ use tickwheel_wire::{
     frame::{
         request::{
             BackfillJob, BackfillTaken, ExecutionState, JobByName, JobVerb, JobView, RedriveExecution, Remark,
-            SubmitMode,
+            SetCalendar, SubmitMode,
         },
         work::{Outcome, Verdict},
     },
@@ -135,6 +135,10 @@ enum Step {
     Restart,
     Snapshot {
         partition: u16,
+    },
+    /// In all partitions.
+    SetCalendar {
+        excluded: Excluded,
     },
 }
 
@@ -268,6 +272,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Detach),
         1 => Just(Step::Restart),
         1 => (0..2_u16).prop_map(|partition| Step::Snapshot { partition }),
+        1 => prop::sample::select(Excluded::OF_CALENDAR).prop_map(|excluded| Step::SetCalendar { excluded }),
     ]
 }
 
@@ -313,6 +318,8 @@ impl History {
             compared: 0,
             tokens: BTreeMap::new(),
         };
+        SHARED.set(Excluded::Nothing);
+        history.send_calendar("");
         history.attach_stranger();
         history.attach(0);
         history
@@ -357,6 +364,7 @@ impl History {
                 self.attach_stranger();
             }
             Step::Snapshot { partition } => self.begin_snapshot(PartitionId(partition)),
+            Step::SetCalendar { excluded } => self.set_calendar(excluded),
         }
         self.model.settle();
         self.world.fire();
@@ -624,6 +632,18 @@ impl History {
         Some((view.job, view.revision, paused, next, view.fire_sequence.0, view.last_state))
     }
 
+    fn set_calendar(&mut self, excluded: Excluded) {
+        self.model.set_calendar(excluded);
+        self.send_calendar(excluded.text());
+    }
+
+    fn send_calendar(&mut self, exclusions: &str) {
+        for partition in (0..self.world.config.partition_count.count()).map(PartitionId) {
+            let (tenant, name) = ("acme", "shared");
+            self.world.change(|request_id| SetCalendar { request_id, partition, tenant, name, exclusions }).unwrap();
+        }
+    }
+
     fn begin_snapshot(&mut self, id: PartitionId) {
         if self.writing.is_none() {
             assert!(self.world.shard.begin_snapshot(id));
@@ -752,7 +772,7 @@ fn seeded_histories_lead_to_every_effect_of_every_rule() {
             *sum.entry(fate).or_default() += count;
         }
     }
-    assert!(sum.len() == 16 && sum.values().all(|count| *count >= 5), "{sum:#?}");
+    assert!(sum.len() == 17 && sum.values().all(|count| *count >= 5), "{sum:#?}");
 }
 
 /// A job `a` that nothing else is done with: its firings, as the worker is sent them, in minutes from the start's minute on.

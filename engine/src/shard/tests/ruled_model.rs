@@ -1,6 +1,7 @@
 //! The plain model's part for jobs with rules of their own: which firings wait, go or are given up. Every firing is looked at one by one.
 
 use super::model::{DAY, Definition, Ending, Expected, GRACE, InFlight, Job, Model, When};
+use std::cell::Cell;
 use tickwheel_wire::{
     frame::request::ExecutionState,
     job::{FiringRules, Misfire, Overlap},
@@ -32,10 +33,20 @@ pub enum Excluded {
     Afternoons,
     Weekends,
     Days,
+    /// What the calendar `shared` says.
+    Shared,
+}
+
+thread_local! {
+    /// The calendar `shared`.
+    pub static SHARED: Cell<Excluded> = const { Cell::new(Excluded::Nothing) };
 }
 
 impl Excluded {
-    pub const ALL: [Self; 5] = [Self::Nothing, Self::Thirds, Self::Afternoons, Self::Weekends, Self::Days];
+    pub const ALL: [Self; 6] =
+        [Self::Nothing, Self::Thirds, Self::Afternoons, Self::Weekends, Self::Days, Self::Shared];
+    /// What a calendar may say.
+    pub const OF_CALENDAR: &'static [Self] = Self::ALL.split_at(5).0;
 
     pub const fn text(self) -> &'static str {
         match self {
@@ -44,6 +55,7 @@ impl Excluded {
             Self::Afternoons => "zone Asia/Kolkata\ncron * 14-16 * * *",
             Self::Weekends => "zone UTC\nweekends",
             Self::Days => "zone Asia/Kolkata\n2027-01-16..2027-01-17\n03-28\n2027-10-31",
+            Self::Shared => "calendar shared",
         }
     }
 
@@ -51,6 +63,7 @@ impl Excluded {
     fn end_of(self, time: u64) -> Option<u64> {
         let (ahead, unit) = match self {
             Self::Nothing => return None,
+            Self::Shared => return SHARED.get().end_of(time),
             Self::Thirds => (0, DAY / 24 / 60),
             Self::Afternoons => (11 * DAY / 48, DAY / 24),
             Self::Weekends => (0, DAY),
@@ -58,7 +71,7 @@ impl Excluded {
         };
         let number = (time + ahead) / unit;
         let is_excluded = match self {
-            Self::Nothing => false,
+            Self::Nothing | Self::Shared => false,
             Self::Thirds => number.is_multiple_of(3),
             Self::Afternoons => (14..17).contains(&(number % 24)),
             // Day 0 was a Thursday.
@@ -280,6 +293,20 @@ pub fn firing_after(definition: &Definition, job: u64, time: u64) -> Option<u64>
 }
 
 impl Model {
+    /// The calendar `shared` says something else from now on.
+    pub fn set_calendar(&mut self, shared: Excluded) {
+        if SHARED.replace(shared) == shared {
+            return;
+        }
+        let now = self.time;
+        let jobs = self.jobs.values_mut().filter(|job| job.definition.excluded == Excluded::Shared);
+        for job in jobs.filter(|job| job.next.is_some_and(|next| next > now)) {
+            let next = job.firing_across(now).or(job.next);
+            *self.ruled.entry("firing moved with its calendar").or_default() += u64::from(next != job.next);
+            job.next = next;
+        }
+    }
+
     /// Gives up what is too late of a job that could begin.
     pub fn drop_late(&mut self, name: &str) {
         let now = self.time;
