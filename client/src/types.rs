@@ -265,6 +265,7 @@ pub struct ExecutionFilter {
 
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "hardly any transition is the small one, and each is moved a few times")]
 #[non_exhaustive]
 pub enum Transition {
     /// An execution changed its state, or its running attempt its status.

@@ -127,13 +127,13 @@ impl Recent {
     }
 
     /// The oldest from this number on, and its number.
-    pub fn from_number(&self, number: u64) -> Option<(u64, Attempt<'_>)> {
+    pub fn next_from(&self, number: u64) -> Option<(u64, Attempt<'_>)> {
         let number = number.max(self.numbers().start);
         self.numbers().contains(&number).then(|| (number, self.attempt(number)))
     }
 
     /// The one with so many after it, and that count.
-    pub fn from_newest(&self, count: u64) -> Option<(u64, Attempt<'_>)> {
+    pub fn nth_newest(&self, count: u64) -> Option<(u64, Attempt<'_>)> {
         let number = self.next_number.checked_sub(count.checked_add(1)?)?;
         self.numbers().contains(&number).then(|| (count, self.attempt(number)))
     }

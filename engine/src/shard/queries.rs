@@ -248,7 +248,7 @@ impl Shard {
         // The cursor counts the letters from the newest, or is the number of the next one: so both go on where they were, whatever is
         // forgotten meanwhile.
         loop {
-            let found = if oldest_first { letters.from_number(cursor) } else { letters.from_newest(cursor) };
+            let found = if oldest_first { letters.next_from(cursor) } else { letters.nth_newest(cursor) };
             let Some((place, letter)) = found else {
                 cursor = PageEnd::LAST;
                 break;

@@ -98,9 +98,9 @@ fn readdress(frame_type: u16, body: &mut [u8], attempt: Option<[u8; ATTEMPT_BYTE
         if let Some(partition) = body.get_mut(REQUEST_HEAD_BYTES - 2..REQUEST_HEAD_BYTES) {
             partition.fill(0);
         }
+        let place = body.get_mut(REQUEST_HEAD_BYTES..REQUEST_HEAD_BYTES + ATTEMPT_BYTES);
         if frame_type == FrameType::ReportStatus.number()
-            && let (Some(place), Some(attempt)) =
-                (body.get_mut(REQUEST_HEAD_BYTES..REQUEST_HEAD_BYTES + ATTEMPT_BYTES), attempt)
+            && let (Some(place), Some(attempt)) = (place, attempt)
         {
             place.copy_from_slice(&attempt);
         }

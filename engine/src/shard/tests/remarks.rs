@@ -10,7 +10,7 @@ use tickwheel_wire::{
             ExecutionById, ExecutionState, ExecutionView, JobByName, JobVerb, JobView, ListExecutions, ListJobs,
             PageEnd, Remark, SubmitMode, Watch as WatchFrame,
         },
-        work::{Outcome, ReportStatus},
+        work::{Outcome, ReportStatus, Verdict},
     },
     job::{FiringRules, JobSpec, RetryPolicy},
     limits::STATUS_BYTES_MAX,
@@ -79,9 +79,9 @@ fn a_status_is_shown_until_the_attempt_ends_and_only_its_worker_sets_it() {
 fn every_end_of_an_attempt_takes_its_status_along() {
     type End = fn(&mut World, &Attempt);
     let ends: [(&str, End); 5] = [
-        ("succeeded", |world, attempt| _ = world.succeed(attempt)),
+        ("succeeded", |world, attempt| assert_eq!(world.succeed(attempt), Verdict::Accepted)),
         ("timed out", |world, _| world.pass_by_deadlines(3 * SECOND)),
-        ("deleted", |world, _| _ = world.command(JobVerb::Delete, "job").unwrap()),
+        ("deleted", |world, attempt| assert_eq!(world.command(JobVerb::Delete, "job").unwrap().job, attempt.job)),
         ("lost", |world, _| {
             world.close(session(1));
             world.pass_by_deadlines(3_600 * SECOND);
