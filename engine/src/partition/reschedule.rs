@@ -25,6 +25,9 @@ use tickwheel_wire::{
 /// How far a new rule is taken to move a firing. Changes of offsets are an hour or two, but at the date line.
 const MOVE_MAX: Duration = Duration::from_secs(3 * 3_600);
 
+/// How far back a firing that jitter has put off is looked for first.
+const FIRST_STRIDE: Duration = Duration::from_millis(1);
+
 /// What [`Partition::reschedule`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rescheduling {
@@ -101,15 +104,24 @@ impl Partition {
 
     /// The first firing after `now`, which may be one of before that is put off by jitter.
     fn first_to_come(&mut self, slot: u32, now: Timestamp, turn: &mut Turn<'_>) -> Timestamp {
+        let later = self.firing_of(slot, now, turn);
         let jitter = Duration::from_millis(self.rules(slot).jitter_ms.into());
-        let mut fire = self.firing_of(slot, now.saturating_sub(jitter), turn);
-        for _ in 0..MISSED_MAX {
-            if fire > now {
-                return fire;
+        // Jitter ends before the next firing, so only the last one of before now may be put off behind it: it is looked for in strides that double.
+        let strides = std::iter::successors(Some(FIRST_STRIDE), |stride| Some(*stride * 2));
+        for stride in strides.take_while(|stride| *stride < 2 * jitter) {
+            let mut fire = self.firing_of(slot, now.saturating_sub(stride.min(jitter)), turn);
+            if fire == later {
+                continue;
             }
-            fire = self.firing_of(slot, fire, turn);
+            for _ in 0..MISSED_MAX {
+                if fire > now {
+                    return fire;
+                }
+                fire = self.firing_of(slot, fire, turn);
+            }
+            return later;
         }
-        self.firing_of(slot, now, turn)
+        later
     }
 
     /// The first firing after `after` by schedule and rules; [`Timestamp::MAX`]: none.
