@@ -75,7 +75,7 @@ impl Shown {
         WEEKDAYS[usize::try_from(self.weekday).expect("of seven")]
     }
 
-    /// The how manieth such day of the week it is in its month.
+    /// Which of the days of this name in its month it is, from 1.
     pub const fn nth(&self) -> u64 {
         (self.day - 1) / 7 + 1
     }

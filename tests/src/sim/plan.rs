@@ -197,7 +197,7 @@ pub enum Deed {
     /// Submits; with a key, also once more after the time given, within the window of the key.
     Submit {
         /// What.
-        definition: Definition,
+        definition: Box<Definition>,
         /// How.
         mode: SubmitMode,
         /// Which revision it states, if it replaces a job.
@@ -648,7 +648,7 @@ fn deed(stream: &mut Stream, job: usize, (tenant, start): (&'static str, Timesta
                 (window, window * u32::try_from(stream.between(1, 99)).expect("small") / 100)
             });
             Deed::Submit {
-                definition: Definition { tenant, ..definition(stream, job, start) },
+                definition: Box::new(Definition { tenant, ..definition(stream, job, start) }),
                 mode: stream.pick(&[SubmitMode::Create, SubmitMode::Upsert]),
                 stated: if stream.chance(100) { Stated::OtherRevision } else { stated },
                 key,

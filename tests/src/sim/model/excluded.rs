@@ -17,7 +17,7 @@ enum Entry {
     Days(String, String),
     /// A day of every year, as it is written.
     DayOfYear(String),
-    /// Days of the week, each of them or only the how manieth of a month.
+    /// Days of the week, every one or one of each month, by number.
     DaysOfWeek(Vec<(u64, Option<u64>)>),
     /// From a second on and before another, as they are written.
     Span(String, String),
