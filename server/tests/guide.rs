@@ -38,6 +38,10 @@ fn every_jobs_file_of_the_guide_can_be_applied() {
     let dev = Dev::start();
     let mut count = 0;
     for (page, text) in pages() {
+        // The calendars of the server that the page's jobs name.
+        for arguments in commands(&text).filter(|arguments| arguments.starts_with(&["calendar", "set"])) {
+            dev.run(&arguments, "").ok();
+        }
         for file in files(&text) {
             let answer = dev.run(&["job", "apply", "-f", "-", "--output", "json"], file);
             assert_eq!(answer.status, Some(0), "{page}: {file}\n{}{}", answer.stdout, answer.stderr);
@@ -62,6 +66,15 @@ fn every_command_about_making_up_works_on_the_jobs_of_its_page() {
     }
     let answers: Vec<_> = commands(&text).map(|arguments| dev.run(&arguments, "").ok()).collect();
     assert!(answers.len() >= 8, "{answers:?}");
+}
+
+#[test]
+fn every_command_about_calendars_works_in_the_order_of_its_page() {
+    let dev = Dev::start();
+    let (_, text) = pages().into_iter().find(|(page, _)| page.ends_with("schedules.md")).expect("the page is there");
+    let answers: Vec<_> = commands(&text).map(|arguments| dev.run(&arguments, "").ok()).collect();
+    assert!(answers.len() >= 5, "{answers:?}");
+    assert!(answers.iter().any(|answer| answer.stdout == "12-25\n12-26\n2030-04-22\n"), "{answers:?}");
 }
 
 #[test]
