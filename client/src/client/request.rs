@@ -105,7 +105,7 @@ impl Sink {
         // A receiver that is gone has no use for the error.
         match self {
             Self::Single(answer) | Self::Jobs(_, answer) | Self::Executions(_, answer) | Self::Calendars(_, answer) => {
-                drop(answer.send(Err(error)))
+                drop(answer.send(Err(error)));
             }
             Self::Watch(WatchSink { ready: Some(answer), .. }) => drop(answer.send(Err(error))),
             Self::Watch(watch) => drop(watch.events.try_send(Err(error))),

@@ -24,7 +24,6 @@ use tickwheel_wire::{
 /// How far a new rule is taken to move a firing. Changes of offsets are an hour or two, but at the date line.
 const MOVE_MAX: Duration = Duration::from_secs(3 * 3_600);
 
-
 /// What [`Partition::reschedule`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rescheduling {
