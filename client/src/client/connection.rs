@@ -179,7 +179,8 @@ impl Connection {
             if pending.frame.is_empty() {
                 pending.sink.fail(RequestError::Disconnected);
             } else if !pending.sink.is_closed() {
-                self.pending.insert(id, Pending { remark: OwnedRemark::default(), ..pending });
+                let sink = pending.sink.anew();
+                self.pending.insert(id, Pending { remark: OwnedRemark::default(), sink, ..pending });
             }
         }
     }

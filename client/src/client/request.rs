@@ -100,6 +100,16 @@ impl Sink {
         }
     }
 
+    /// The same for a request that is sent again: the rows of a page that was cut off come once more.
+    pub fn anew(self) -> Self {
+        match self {
+            Self::Jobs(_, answer) => Self::Jobs(Vec::new(), answer),
+            Self::Executions(_, answer) => Self::Executions(Vec::new(), answer),
+            Self::Calendars(_, answer) => Self::Calendars(Vec::new(), answer),
+            sink @ (Self::Single(_) | Self::Watch(_)) => sink,
+        }
+    }
+
     /// Ends the request with an error.
     pub fn fail(self, error: RequestError) {
         // A receiver that is gone has no use for the error.

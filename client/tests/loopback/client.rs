@@ -211,6 +211,44 @@ async fn a_list_goes_through_every_page_of_every_partition_in_order() {
     assert_eq!(ids, [(0, 0), (1, 0), (1, 1), (2, 0)]);
 }
 
+#[tokio::test]
+async fn a_page_that_is_cut_off_begins_again_on_the_next_session() {
+    let node = Node::new();
+    let (client, mut first) = connect(&node).await;
+    let list = client.list(JobFilter::default()).unwrap();
+    let serve = async {
+        let mut requests = Vec::new();
+        for _ in 0..4 {
+            requests.push(first.receive_type::<ListJobs<'_>>(Lane::Control).await);
+        }
+        let request: ListJobs<'_> = requests[0].decode();
+        view(&mut first, request.request_id, request.partition, 0).await;
+        // When this is answered the row has been read.
+        let answer = async {
+            let request_id = first.receive(Lane::Control).await.decode::<JobByName<'_>>().request_id;
+            let code = RefusalCode::UnknownJob;
+            first
+                .send(Lane::Control, &Refused { request_id, code, detail: 0, field: "", message: "no such job" })
+                .await;
+        };
+        let (got, ()) = tokio::join!(client.get("j"), answer);
+        assert_eq!(got.unwrap_err().refusal_code(), Some(RefusalCode::UnknownJob));
+        first.lose();
+
+        let mut second = node.welcome().await;
+        for _ in 0..4 {
+            let frame = second.receive_type::<ListJobs<'_>>(Lane::Control).await;
+            let request: ListJobs<'_> = frame.decode();
+            view(&mut second, request.request_id, request.partition, 0).await;
+            second.send(Lane::Control, &PageEnd { request_id: request.request_id, cursor: PageEnd::LAST }).await;
+        }
+        second
+    };
+    let (jobs, _second) = patiently(async { tokio::join!(list.collect(), serve) }).await;
+    let ids: Vec<_> = jobs.unwrap().iter().map(|job| job.id.partition().0).collect();
+    assert_eq!(ids, [0, 1, 2, 3]);
+}
+
 async fn view(session: &mut NodeSession, request_id: u64, partition: PartitionId, slot: u32) {
     let mut spec = Vec::new();
     let builder = job("n").tenant("acme");
