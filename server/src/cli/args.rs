@@ -491,7 +491,7 @@ pub(super) struct CalendarSetArguments {
     #[command(flatten)]
     pub source: CalendarSourceArguments,
     /// With --ics: IANA zone of events that name none [default: that of each job]
-    #[arg(long, visible_alias = "zone", value_name = "ZONE", requires = "ics")]
+    #[arg(long, visible_alias = "zone", value_name = "ZONE", conflicts_with_all = ["exclude", "file"])]
     pub tz: Option<String>,
     #[command(flatten)]
     pub connection: ConnectionArguments,
@@ -786,7 +786,8 @@ mod tests {
             ("calendar set holidays", ErrorKind::MissingRequiredArgument),
             ("calendar set holidays --exclude 12-25 --file a", ErrorKind::ArgumentConflict),
             ("calendar set holidays --file a --ics b", ErrorKind::ArgumentConflict),
-            ("calendar set holidays --file a --tz UTC", ErrorKind::MissingRequiredArgument),
+            ("calendar set holidays --file a --tz UTC", ErrorKind::ArgumentConflict),
+            ("calendar set holidays --tz UTC", ErrorKind::MissingRequiredArgument),
             ("calendar delete", ErrorKind::MissingRequiredArgument),
             ("cron next @daily -n 0", ErrorKind::ValueValidation),
             ("cron next @daily --gap fire", ErrorKind::InvalidValue),
