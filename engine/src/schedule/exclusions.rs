@@ -63,7 +63,7 @@ pub enum ExclusionProblem {
     /// It has none of the forms.
     #[error(
         "an entry is a date such as 2026-12-25 or 12-25, two dates or two times with `..` between them, days of the week such \
-         as SAT,SUN, or `cron` or `zone` and what belongs to it"
+         as SAT,SUN, or `cron`, `calendar` or `zone` and what belongs to it"
     )]
     Form,
     /// The calendar has no such day, or the day no such time.

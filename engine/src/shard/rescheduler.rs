@@ -88,12 +88,15 @@ impl Shard {
             }
             let slot = self.rescheduler.slot;
             if slot >= self.owned(id).partition.slot_count() {
+                let had_other_zones = self.owned(id).partition.zones_version() != self.zones.version();
                 self.decide(id, effects, |partition, turn| {
                     partition.note_zones(turn);
                     partition.note_calendars(turn);
                 });
-                let job_count = self.rescheduler.moved_count;
-                self.rescheduler.done.push(Rescheduled { partition: id, job_count });
+                if had_other_zones {
+                    let job_count = self.rescheduler.moved_count;
+                    self.rescheduler.done.push(Rescheduled { partition: id, job_count });
+                }
                 self.rescheduler.remove(id);
                 continue;
             }
