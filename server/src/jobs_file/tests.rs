@@ -243,7 +243,7 @@ fn exclude_names_calendars_and_entries() {
 #[test]
 fn what_is_wrong_with_a_calendar_is_named() {
     let form = "an entry is a date such as 2026-12-25 or 12-25, two dates or two times with `..` between them, days of the week such \
-                as SAT,SUN, or `cron` or `zone` and what belongs to it";
+                as SAT,SUN, or `cron`, `calendar` or `zone` and what belongs to it";
     for (keys, problem) in [
         ("name = \"c\"\nzone = \"Mars\"", "`zone`: unknown time zone `Mars`; use an IANA name such as `Europe/Berlin` or `UTC`".to_owned()),
         ("name = \"c\"\ndates = [\"2026-02-30\"]", "`dates`: \"2026-02-30\": there is no such date or time; days are from 1970-01-01 to 9999-12-31".to_owned()),

@@ -96,7 +96,7 @@ fn each_entry_goes_by_the_zone_before_it() {
 #[test]
 fn what_is_wrong_is_named_with_its_line() {
     let form = "an entry is a date such as 2026-12-25 or 12-25, two dates or two times with `..` between them, days of the week \
-                such as SAT,SUN, or `cron` or `zone` and what belongs to it";
+                such as SAT,SUN, or `cron`, `calendar` or `zone` and what belongs to it";
     let none = "there is no such date or time; days are from 1970-01-01 to 9999-12-31";
     for (entry, problem) in [
         ("2026-12", form),
