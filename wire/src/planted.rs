@@ -111,7 +111,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::AcknowledgedBeforeSync,
         Self::AcknowledgedOutOfOrder,
         Self::WriteNotSynced,
@@ -159,6 +159,8 @@ impl Mistake {
         Self::ReplacedJobKeepsLabels,
         Self::PageSkipsJob,
         Self::StatedRevisionIgnored,
+        Self::OneMoreRuns,
+        Self::NumbersNotInSnapshot,
     ];
 
     /// Whether this thread is to make the mistake.

@@ -432,7 +432,7 @@ impl Auditor {
                     "the report on the running attempt {} of {job} was refused",
                     token.0
                 );
-                let is_counted = found.is_some_and(|found| found.counted == token.0);
+                let is_counted = found.is_some_and(|found| model.remembers_report(found, token.0));
                 demand!(
                     !is_counted || is_forged,
                     Answers,
@@ -450,9 +450,10 @@ impl Auditor {
     pub fn unfinished(&self, wall: Timestamp, since: Timestamp) -> Vec<String> {
         let jobs = self.partitions.iter().flat_map(|partition| partition.jobs.values());
         let unfinished = jobs.filter(|job| match job.flights.values().next() {
-            Some(flight) => flight.scheduled_at < since,
-            None if !job.backlog.times.is_empty() && job.has_turns() => true,
-            None => job.is_due(wall) && job.triggered_at.unwrap_or(job.next_fire) < since,
+            Some(flight) if flight.scheduled_at < since => true,
+            _ if !job.has_room() => false,
+            _ if !job.backlog.times.is_empty() && job.has_turns() => true,
+            _ => job.may_begin(wall) && job.triggered_at.unwrap_or(job.next_fire) < since,
         });
         unfinished.map(|job| format!("{job:?}")).collect()
     }

@@ -5,6 +5,7 @@ mod list;
 mod stated;
 
 use super::{
+    auditor::Auditor,
     model::{Fact, Job},
     node::shard_address,
     plan::{Deed, Operation, Stated},
@@ -54,6 +55,8 @@ struct Request {
     /// What the first submission with the same key was told, and until when that holds.
     first: Told,
     meant: Meant,
+    /// What is to be cancelled that was in flight when it was asked for.
+    cancelled: Option<(JobId, FireSequence)>,
     /// How many firings a backfill finds, at least and at most, if that is sure.
     backfilled: Option<(usize, usize)>,
     list: Option<List>,
@@ -68,7 +71,7 @@ impl Request {
         is_sure: bool,
         context: &ActorContext<'_>,
     ) -> Option<()> {
-        let Self { operation, partition, tenant, bytes, meant, backfilled, list, .. } = self;
+        let Self { operation, partition, tenant, bytes, meant, cancelled, backfilled, list, .. } = self;
         let (partition, tenant) = (*partition, *tenant);
         match &operation.deed {
             Deed::Submit { definition, mode, stated, key } => {
@@ -94,8 +97,12 @@ impl Request {
             }
             Deed::Cancel => {
                 let found = model?;
-                let sequence = found.fire_sequence + u64::from(found.flights.is_empty());
-                let fire_sequence = FireSequence(sequence);
+                let next = found.has_room().then_some(found.fire_sequence + 1);
+                // Runs are short, so the low halves are all.
+                let may_end: Vec<_> = found.flights.keys().map(|sequence| u64::from(*sequence)).chain(next).collect();
+                let number = usize::try_from(request_id).expect("runs are short") % may_end.len();
+                let fire_sequence = FireSequence(may_end[number]);
+                *cancelled = (Some(fire_sequence.0) != next).then_some((found.id, fire_sequence));
                 CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(bytes);
             }
             Deed::Redrive => {
@@ -144,8 +151,8 @@ pub struct Client {
     connect_at: Option<Duration>,
     errands: BTreeMap<usize, Errand>,
     requests: BTreeMap<u64, Request>,
-    /// What each watch last showed of each job.
-    watched: BTreeMap<(u64, JobId), ((u64, u16), bool)>,
+    /// What each watch last showed of each job; of one that has run beside itself, of each execution.
+    watched: BTreeMap<(u64, JobId, u64), ((u64, u16), bool)>,
     watches: BTreeMap<u64, ()>,
     next_request: u64,
     stream: Stream,
@@ -311,6 +318,7 @@ impl Client {
             again_at: None,
             first,
             meant: Meant::new(Stated::Nothing, model, is_sure),
+            cancelled: None,
             backfilled: None,
             list: None,
         };
@@ -378,7 +386,7 @@ impl Client {
             }
             Some(FrameType::ExecutionView) => {
                 let view = ExecutionView::decode_body(body).expect("the node encodes it");
-                self.watch(&view)?;
+                self.watch(&view, context.auditor)?;
             }
             Some(FrameType::Refused) => {
                 let refused = Refused::decode_body(body).expect("the node encodes it");
@@ -463,14 +471,17 @@ impl Client {
         self.answered(refused.request_id, context, |request, context| check_refused(request, code, context))
     }
 
-    /// What a watch shows of a job goes forward only, and no attempt begins before the end of the last one was shown.
-    fn watch(&mut self, view: &ExecutionView<'_>) -> Result<(), Violation> {
+    /// What a watch shows of an execution goes forward only, and no attempt begins before the end of the last one was shown. So it is with
+    /// all executions of a job of which one at a time may be in flight.
+    fn watch(&mut self, view: &ExecutionView<'_>, auditor: &Auditor) -> Result<(), Violation> {
         if !self.watches.contains_key(&view.request_id) {
             return Ok(());
         }
         let attempt = (view.fire_sequence.0, view.attempt);
         let is_running = view.state == ExecutionState::Running;
-        let last = self.watched.insert((view.request_id, view.job), (attempt, is_running));
+        let found = auditor.partition(view.job.partition()).job_by_id(view.job);
+        let beside = if found.is_some_and(|found| !found.has_allowed) { 0 } else { view.fire_sequence.0 };
+        let last = self.watched.insert((view.request_id, view.job, beside), (attempt, is_running));
         let Some((last, was_running)) = last else { return Ok(()) };
         let name = view.name;
         demand!(last <= attempt, Answers, "a watch of {name} showed {last:?} and then {attempt:?}");
@@ -593,6 +604,13 @@ const fn unresolved(schedule: ScheduleSpec<'_>) -> ScheduleSpec<'_> {
     }
 }
 
+/// Whether what the request was to cancel has been in flight all the time.
+fn is_in_flight(request: &Request, context: &ActorContext<'_>) -> bool {
+    let Some((job, FireSequence(sequence))) = request.cancelled else { return false };
+    let found = context.auditor.partition(request.partition).job_by_id(job);
+    found.is_some_and(|found| found.flights.keys().any(|known| u64::from(*known) == sequence))
+}
+
 fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContext<'_>) -> Result<Told, Violation> {
     // What was sent more than once may have been done before.
     let is_repeated = request.sent_count > 1;
@@ -620,8 +638,9 @@ fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContex
         }
         // A fixed delay has no past.
         (Deed::Backfill(_), RefusalCode::InvalidField) => true,
+        (Deed::Cancel, RefusalCode::UnknownExecution) => is_repeated || !is_in_flight(request, context),
         (Deed::Command(JobVerb::Trigger, _), RefusalCode::OverlapSkipped)
-        | (Deed::Cancel | Deed::Redrive, RefusalCode::UnknownExecution) => true,
+        | (Deed::Redrive, RefusalCode::UnknownExecution) => true,
         _ => false,
     };
     demand!(expected, Answers, "refused with `{code}`; the job is {found:?}");

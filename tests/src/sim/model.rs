@@ -5,6 +5,7 @@
 //! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
 
 mod backlog;
+mod counted;
 mod excluded;
 mod firing;
 mod job;
@@ -91,6 +92,8 @@ pub struct Partition {
     pub expired: BTreeSet<JobId>,
     /// Which labels jobs had when.
     pub labelled: Labelled,
+    /// How many attempts have ended, and executions been given up: the engine remembers the newest.
+    ended_count: u64,
     /// What missed firings were announced for the dispatch that follows.
     missed: Option<(u32, u32)>,
     /// The events that ended a batch for the log, each with the digest of the engine's state if it ended a turn too.
@@ -284,6 +287,13 @@ impl Partition {
         self.floor = self.floor.max(sequence);
     }
 
+    /// Whether a report on this attempt that comes again has to be acknowledged again.
+    pub fn remembers_report(&self, job: &Job, token: u64) -> bool {
+        let is_newest_running = job.flight_of(job.token).is_some_and(|(_, flight)| flight.is_running);
+        let newest_ended = job.token - u64::from(is_newest_running);
+        job.counted.is_remembered(token, newest_ended, self.ended_count)
+    }
+
     fn of(&self, slot: u32) -> Result<&Job, Violation> {
         self.jobs.get(&slot).ok_or_else(|| Violation::new(Promise::Jobs, "there is no job in the slot"))
     }
@@ -351,7 +361,7 @@ impl Partition {
             Event::Skipped(missed) => self.check_skipped(missed, moment),
             Event::Misfired(missed) => {
                 let job = self.of(missed.slot)?;
-                demand!(job.flights.is_empty(), Accounted, "an execution is in flight");
+                demand!(job.has_room(), Accounted, "there is no room for an execution");
                 if job.is_ruled() { job.check_passed(missed, false, moment) } else { Ok(()) }
             }
             Event::Completed(end) | Event::CompletedOutput(end, _) => {
@@ -364,7 +374,10 @@ impl Partition {
                     end.outcome
                 );
                 demand!(
-                    !is_cancelled || end.reported || flight.cancelled_at.is_some() || is_terminated(job, moment),
+                    !is_cancelled
+                        || end.reported
+                        || flight.cancelled_at.is_some()
+                        || is_terminated(job, flight, moment),
                     AttemptRules,
                     "nobody asked to cancel {job:?}"
                 );
@@ -422,6 +435,9 @@ impl Partition {
         demand!(dispatched.at == moment.wall, Accounted, "its time is not the node's, {}", moment.wall);
         demand!(dispatched.token.0 == job.token + 1, TokensGrow, "the job's newest token is {}", job.token);
         demand!(self.workers.contains_key(&dispatched.worker), AttemptRules, "the worker is unknown");
+        let first = job.oldest_retry(moment.wall);
+        let goes_first = first.is_none_or(|first| first == dispatched.fire_sequence);
+        demand!(goes_first, AttemptRules, "an attempt of {first:?} goes first: {job:?}");
         if let Some(flight) = job.flights.get(&dispatched.fire_sequence) {
             demand!(!flight.is_running, AttemptRules, "attempt {} runs: {job:?}", flight.attempt);
             demand!(flight.retry_at <= moment.wall, NotEarly, "the next attempt may begin at {}", flight.retry_at);
@@ -429,7 +445,7 @@ impl Partition {
             demand!(dispatched.next_fire == job.next_fire, Accounted, "an attempt moved the next firing");
             return Ok(());
         }
-        demand!(job.flights.is_empty(), AttemptRules, "an execution is in flight: {job:?}");
+        demand!(job.has_room(), AttemptRules, "as many are in flight as may be: {job:?}");
         demand!(dispatched.attempt == 1, AttemptRules, "there is no execution to go on with");
         demand!(
             dispatched.fire_sequence == low(job.fire_sequence + 1),
@@ -473,10 +489,10 @@ impl Partition {
 
     fn check_skipped(&self, missed: &Missed, moment: &Moment) -> Result<(), Violation> {
         let job = self.of(missed.slot)?;
-        if job.is_ruled() && job.flights.is_empty() {
+        if job.is_ruled() && job.has_room() {
             return job.check_passed(missed, true, moment);
         }
-        demand!(!job.flights.is_empty() && !job.is_paused, Accounted, "nothing hinders its firings");
+        demand!(!job.has_room() && !job.is_paused, Accounted, "nothing hinders its firings");
         demand!(!job.makes_up(), Accounted, "they wait for the end of what makes up for others");
         demand!(job.next_fire <= moment.wall, NotEarly, "due at {}", job.next_fire);
         if job.is_ruled() {
@@ -494,7 +510,9 @@ impl Partition {
             demand!(!flight.is_running, AttemptRules, "a running attempt is asked to end, not ended");
             return Ok(());
         }
-        demand!(job.is_due(moment.wall), AttemptRules, "nothing is due");
+        demand!(job.may_begin(moment.wall), AttemptRules, "nothing is due");
+        let is_next = cancellation.fire_sequence == low(job.fire_sequence + 1);
+        demand!(is_next, AttemptRules, "the newest firing is {}", job.fire_sequence);
         if job.is_ruled() && cancellation.origin == Origin::Schedule {
             return job.check_cancelled_due(cancellation, self.announced(cancellation.slot), moment);
         }
@@ -551,7 +569,7 @@ impl Partition {
                 demand!(counted >= moment.reattach, AttemptRules, "given up after {counted:?}");
             }
             AttemptOutcome::Cancelled => {
-                let is_due = counted >= limit || was_away || is_terminated(job, moment);
+                let is_due = counted >= limit || was_away || is_terminated(job, flight, moment);
                 demand!(is_due, AttemptRules, "ended after {counted:?} of {limit:?}");
             }
             outcome => demand!(is_after_cancel, CompletedOnce, "`{outcome}` without a report"),
@@ -592,7 +610,8 @@ impl Partition {
                     fire_sequence: old.fire_sequence,
                     token: old.token,
                     flights: old.flights,
-                    counted: old.counted,
+                    counted: old.counted.under(spec.rules.overlap),
+                    has_allowed: old.has_allowed || spec.rules.overlap == Overlap::Allow,
                     last_state: old.last_state,
                     key_until: key_until(replaced.idempotency_key, replaced.idempotency_until),
                     changed_by: self.sequence,
@@ -674,10 +693,13 @@ impl Partition {
             }
             Event::Skipped(missed) => job.next_fire = missed.next_fire,
             Event::Completed(end) | Event::CompletedOutput(end, _) | Event::DeadLettered(end, _) => {
-                self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                self.ended_count += 1;
+                if end.reported {
+                    self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                    job.counted.note(end.token.0, job.rules.overlap, self.ended_count);
+                }
                 let is_dead = matches!(event, Event::DeadLettered(..));
                 job.last_state = state_of(end.outcome, is_dead);
-                job.counted = if end.reported { end.token.0 } else { 0 };
                 if is_dead {
                     job.bury(end.fire_sequence, end.scheduled_at);
                 }
@@ -686,8 +708,11 @@ impl Partition {
                 job.settle(end.finished_at);
             }
             Event::AttemptFailed(end, retry_at, _) => {
-                self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
-                job.counted = if end.reported { end.token.0 } else { 0 };
+                self.ended_count += 1;
+                if end.reported {
+                    self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                    job.counted.note(end.token.0, job.rules.overlap, self.ended_count);
+                }
                 if let Some(flight) = job.flights.get_mut(&end.fire_sequence) {
                     (flight.is_running, flight.retry_at, flight.cancelled_at) = (false, *retry_at, None);
                     flight.attempt -= u16::from(end.outcome == AttemptOutcome::Undelivered);
@@ -699,6 +724,7 @@ impl Partition {
                 }
             }
             Event::TooLate(too_late) => {
+                self.ended_count += 1;
                 job.fire_sequence += 1;
                 job.next_fire = too_late.next_fire;
                 job.take_asked_for(too_late.origin);
@@ -721,9 +747,9 @@ impl Partition {
     }
 }
 
-/// Whether the running attempt is ended at once because something else is due.
-fn is_terminated(job: &Job, moment: &Moment) -> bool {
-    job.rules.overlap == Overlap::TerminateRunning && job.is_superseded(moment.wall)
+/// Whether a running attempt is ended at once because something else is due.
+fn is_terminated(job: &Job, flight: &Flight, moment: &Moment) -> bool {
+    job.rules.overlap == Overlap::TerminateRunning && job.is_superseded(flight, moment.wall)
 }
 
 /// Submissions without a key are not remembered.

@@ -571,8 +571,8 @@ fn rules(stream: &mut Stream, schedule: Schedule, start: Timestamp) -> (Schedule
     rules.schedule_to_start_ms = stream.pick(&[0, 0, 0, 3_000, 20_000]);
     rules.pause_after_failures = u16::try_from(stream.pick(&[0, 0, 0, 1, 3])).expect("few");
     if !matches!(schedule, Schedule::Delay(_)) {
-        rules.overlap = stream.pick(&Overlap::ALL[..5]);
-        if rules.overlap == Overlap::BufferAll {
+        rules.overlap = stream.pick(Overlap::ALL);
+        if matches!(rules.overlap, Overlap::BufferAll | Overlap::Allow) {
             rules.overlap_max = few(stream);
         }
     }
