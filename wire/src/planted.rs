@@ -111,7 +111,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::AcknowledgedBeforeSync,
         Self::AcknowledgedOutOfOrder,
         Self::WriteNotSynced,
@@ -161,6 +161,7 @@ impl Mistake {
         Self::StatedRevisionIgnored,
         Self::OneMoreRuns,
         Self::NumbersNotInSnapshot,
+        Self::CalendarNotFollowed,
     ];
 
     /// Whether this thread is to make the mistake.

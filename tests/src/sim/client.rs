@@ -28,7 +28,8 @@ use tickwheel_wire::{
         Frame, FrameType,
         request::{
             BackfillJob, BackfillTaken, CancelExecution, Done, ExecutionState, ExecutionView, JobByName, JobCommand,
-            JobVerb, JobView, PageEnd, RedriveExecution, SubmitJob, SubmitMode, Submitted, Watch,
+            JobVerb, JobView, PageEnd, RedriveExecution, RemoveCalendar, SetCalendar, SubmitJob, SubmitMode, Submitted,
+            Watch,
         },
         session::{RefusalCode, Refused},
     },
@@ -118,6 +119,8 @@ impl Request {
                 let found = model?;
                 let from = context.wall.saturating_sub(*ago);
                 let until = found.third_firing_from(from);
+                // Others may set its calendars meanwhile.
+                let is_sure = is_sure && !found.excluded.names_calendars();
                 *backfilled = is_sure.then(|| found.backfill_between(from, until, context.node_wall));
                 let dry_run = false;
                 BackfillJob { request_id, partition, tenant, name, from, until, dry_run }.encode(bytes);
@@ -125,6 +128,10 @@ impl Request {
             Deed::Get => JobByName { request_id, partition, tenant, name }.encode(bytes),
             Deed::Watch => Watch { request_id, partition, tenant, name: "" }.encode(bytes),
             Deed::List(selector, limit, _) => *list = Some(List::new(*selector, *limit)),
+            Deed::SetCalendar(name, exclusions) => {
+                SetCalendar { request_id, partition, tenant, name, exclusions }.encode(bytes);
+            }
+            Deed::RemoveCalendar(name) => RemoveCalendar { request_id, partition, tenant, name }.encode(bytes),
         }
         Some(())
     }
@@ -527,7 +534,7 @@ fn check_done(request: &Request, answer: &Done, context: &mut ActorContext<'_>) 
     if context.auditor.has_lied {
         return Ok(None);
     }
-    match request.operation.deed {
+    match &request.operation.deed {
         Deed::Command(verb, _) => {
             request.meant.check_done()?;
             let model = context.auditor.partition_mut(request.partition);
@@ -545,6 +552,14 @@ fn check_done(request: &Request, answer: &Done, context: &mut ActorContext<'_>) 
             }
         }
         Deed::Cancel | Deed::Redrive => context.auditor.partition_mut(request.partition).tell_done(answer.job),
+        Deed::SetCalendar(name, entries) => {
+            let model = context.auditor.partition_mut(request.partition);
+            model.tell_calendar((request.tenant, name), Some(entries), request.asked_at)?;
+        }
+        Deed::RemoveCalendar(name) => {
+            let model = context.auditor.partition_mut(request.partition);
+            model.tell_calendar((request.tenant, name), None, request.asked_at)?;
+        }
         Deed::Watch => {}
         Deed::Submit { .. } | Deed::Get | Deed::Backfill(_) | Deed::List(..) => {
             return Err(Violation::new(Promise::Answers, "answered `done`"));
@@ -631,7 +646,20 @@ fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContex
         (Deed::Submit { definition, .. }, RefusalCode::NeverFires) => {
             let bytes = definition.encode();
             let spec = JobSpec::decode(&bytes).expect("a plan's definition");
-            Job::proposed(&spec, context.wall).first_firing(context.wall).is_never()
+            let calendars = &context.auditor.partition(request.partition).calendars;
+            let is_sure = !calendars.may_lack(&spec, request.asked_at);
+            !is_sure || Job::proposed(&spec, context.wall, calendars).first_firing(context.wall).is_never()
+        }
+        (Deed::Submit { definition, .. }, RefusalCode::InvalidField) => {
+            let bytes = definition.encode();
+            let spec = JobSpec::decode(&bytes).expect("a plan's definition");
+            let calendars = &context.auditor.partition(request.partition).calendars;
+            calendars.may_lack(&spec, request.asked_at)
+        }
+        (Deed::RemoveCalendar(name), RefusalCode::UnknownCalendar) => {
+            let calendars = &context.auditor.partition(request.partition).calendars;
+            let may_have_changed = calendars.may_have_changed(request.tenant, name, request.asked_at);
+            is_repeated || may_have_changed || calendars.get(request.tenant, name).is_none()
         }
         (Deed::Command(..) | Deed::Get | Deed::Cancel | Deed::Redrive | Deed::Backfill(_), RefusalCode::UnknownJob) => {
             is_repeated || found.is_none()

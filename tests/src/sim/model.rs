@@ -5,6 +5,7 @@
 //! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
 
 mod backlog;
+mod calendars;
 mod counted;
 mod excluded;
 mod firing;
@@ -16,10 +17,11 @@ use super::{
     violation::{Promise, Violation, demand},
     when::When,
 };
+pub use calendars::Calendars;
 use firing::Waiting;
 pub use job::{Flight, Job, Spec};
 pub use labelled::{Labelled, Listed};
-use rules::{check_first_fire, check_retry};
+use rules::{check_first_fire, check_retry, is_terminated, key_until, state_of};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -94,6 +96,10 @@ pub struct Partition {
     pub labelled: Labelled,
     /// How many attempts have ended, and executions been given up: the engine remembers the newest.
     ended_count: u64,
+    /// The calendars that jobs name.
+    pub calendars: Calendars,
+    /// How many next firings have been moved because calendars have changed.
+    pub moved_count: u64,
     /// What missed firings were announced for the dispatch that follows.
     missed: Option<(u32, u32)>,
     /// The events that ended a batch for the log, each with the digest of the engine's state if it ended a turn too.
@@ -226,13 +232,15 @@ impl Partition {
         journal.truncate(usize::try_from(sequence).expect("runs are short"));
         let mut digests = std::mem::take(&mut self.digests);
         digests.split_off(&(sequence + 1));
-        let (floor, promised) = (self.floor, self.promised);
-        *self = Self { id: self.id, floor, promised, digests, ..Self::default() };
+        let Self { id, floor, promised, moved_count, .. } = *self;
+        *self = Self { id, floor, promised, digests, ..Self::default() };
         for (at, bytes) in &journal {
             let event = Event::decode(&mut Reader::new(bytes)).expect("it was decoded before");
             self.apply(&event, *at);
         }
         self.journal = journal;
+        self.moved_count = moved_count;
+        self.calendars.recovered(now);
         for job in self.jobs.values_mut() {
             for flight in job.flights.values_mut() {
                 flight.limits_ms = job.limits_ms;
@@ -308,15 +316,18 @@ impl Partition {
                 let last = self.generations.get(&created.slot);
                 demand!(last.is_none_or(|last| *last < created.generation), Jobs, "the identity was used before");
                 self.check_key(created.idempotency_key, moment)?;
-                let job =
-                    Job::new(JobId::new(PartitionId(self.id), created.generation, created.slot), &spec, created.at);
+                self.check_named(&spec)?;
+                let id = JobId::new(PartitionId(self.id), created.generation, created.slot);
+                let job = Job::new(id, &spec, created.at, &self.calendars);
                 check_first_fire(&job, created.at, created.next_fire, moment)
             }
             Event::JobReplaced(replaced) => {
                 let old = self.of(replaced.slot)?;
                 let spec = JobSpec::decode(replaced.spec).expect("checked by the engine");
                 self.check_key(replaced.idempotency_key, moment)?;
-                let job = Job { fire_sequence: old.fire_sequence, ..Job::new(old.id, &spec, replaced.at) };
+                self.check_named(&spec)?;
+                let job = Job::new(old.id, &spec, replaced.at, &self.calendars);
+                let job = Job { fire_sequence: old.fire_sequence, ..job };
                 check_first_fire(&job, replaced.at, replaced.next_fire, moment)
             }
             Event::JobDeleted(change) | Event::JobPaused(change) => {
@@ -409,10 +420,10 @@ impl Partition {
                 demand!(!job.backlog.times.is_empty(), Accounted, "there is none");
                 Ok(())
             }
-            Event::Rescheduled(_) => Err(Violation::new(Promise::Accounted, "the zones are what they were")),
-            Event::CalendarSet(_) | Event::CalendarRemoved(_) | Event::CalendarsFollowed => {
-                Err(Violation::new(Promise::Accounted, "nobody sets calendars"))
-            }
+            Event::Rescheduled(change) => self.check_rescheduled(change, moment),
+            Event::CalendarSet(set) => self.check_calendar(set.tenant, set.name, Some(set.exclusions)),
+            Event::CalendarRemoved(removed) => self.check_calendar(removed.tenant, removed.name, None),
+            Event::CalendarsFollowed => self.check_followed(moment),
             Event::ZonesChanged(_) => {
                 demand!(!self.knows_zones, Accounted, "the zones are what they were");
                 Ok(())
@@ -584,7 +595,7 @@ impl Partition {
             Event::JobCreated(created) => {
                 let spec = JobSpec::decode(created.spec).expect("checked by the engine");
                 let id = JobId::new(PartitionId(self.id), created.generation, created.slot);
-                let mut job = Job::new(id, &spec, created.at);
+                let mut job = Job::new(id, &spec, created.at, &self.calendars);
                 self.labelled.note(&job.name, now, Some((id, spec.labels.to_owned())));
                 job.spec = Spec(created.spec.to_vec());
                 job.next_fire = created.next_fire;
@@ -615,7 +626,7 @@ impl Partition {
                     last_state: old.last_state,
                     key_until: key_until(replaced.idempotency_key, replaced.idempotency_until),
                     changed_by: self.sequence,
-                    ..Job::new(old.id, &spec, replaced.at)
+                    ..Job::new(old.id, &spec, replaced.at, &self.calendars)
                 };
                 self.told.insert(Fact::Revision(job.id, job.revision), self.sequence);
                 let mut job = job;
@@ -626,10 +637,12 @@ impl Partition {
                 }
                 job.settle(replaced.at);
                 self.jobs.insert(replaced.slot, job);
+                self.is_followed(replaced.slot);
                 let key = replaced.idempotency_key;
                 self.keys.insert(key, key_until(key, replaced.idempotency_until));
             }
             Event::JobDeleted(change) | Event::JobExpired(change) => {
+                self.is_followed(change.slot);
                 if let Some(job) = self.jobs.remove(&change.slot) {
                     self.labelled.note(&job.name, now, None);
                     if matches!(event, Event::JobExpired(_)) {
@@ -649,6 +662,9 @@ impl Partition {
             }
             Event::WorkerSeen(seen) => drop(self.workers.insert(seen.worker, seen.instance)),
             Event::ZonesChanged(_) => self.knows_zones = true,
+            Event::CalendarSet(set) => self.apply_calendar(set.tenant, set.name, Some(set.exclusions), now),
+            Event::CalendarRemoved(removed) => self.apply_calendar(removed.tenant, removed.name, None, now),
+            Event::CalendarsFollowed => self.apply_followed(),
             other => self.apply_to_job(other, now),
         }
     }
@@ -692,6 +708,10 @@ impl Partition {
                 job.dispatch(dispatched, instance, now);
             }
             Event::Skipped(missed) => job.next_fire = missed.next_fire,
+            Event::Rescheduled(change) => {
+                self.moved_count += 1;
+                job.move_to(change.next_fire);
+            }
             Event::Completed(end) | Event::CompletedOutput(end, _) | Event::DeadLettered(end, _) => {
                 self.ended_count += 1;
                 if end.reported {
@@ -747,29 +767,12 @@ impl Partition {
     }
 }
 
-/// Whether a running attempt is ended at once because something else is due.
-fn is_terminated(job: &Job, flight: &Flight, moment: &Moment) -> bool {
-    job.rules.overlap == Overlap::TerminateRunning && job.is_superseded(flight, moment.wall)
-}
-
-/// Submissions without a key are not remembered.
-fn key_until(key: u128, until: Timestamp) -> Timestamp {
-    if key == 0 { Timestamp::EPOCH } else { until }
-}
-
-const fn state_of(outcome: AttemptOutcome, is_dead: bool) -> ExecutionState {
-    match outcome {
-        AttemptOutcome::Cancelled => ExecutionState::Cancelled,
-        AttemptOutcome::TimedOut => ExecutionState::TimedOut,
-        AttemptOutcome::WorkerLost => ExecutionState::WorkerLost,
-        _ if is_dead => ExecutionState::Failed,
-        _ => ExecutionState::Succeeded,
-    }
-}
-
 const fn slot_of(event: &Event<'_>) -> Option<u32> {
     match event {
-        Event::JobPaused(change) | Event::JobResumed(change) | Event::Triggered(change) => Some(change.slot),
+        Event::JobPaused(change)
+        | Event::JobResumed(change)
+        | Event::Triggered(change)
+        | Event::Rescheduled(change) => Some(change.slot),
         Event::Dispatched(dispatched) => Some(dispatched.slot),
         Event::Skipped(missed) => Some(missed.slot),
         Event::Completed(end)

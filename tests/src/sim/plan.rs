@@ -219,6 +219,10 @@ pub enum Deed {
     List(Selector, u16, Option<JobVerb>),
     /// Watches the job's partition.
     Watch,
+    /// Sets the calendar with this name in the job's partition, with these entries.
+    SetCalendar(&'static str, String),
+    /// Removes it there.
+    RemoveCalendar(&'static str),
 }
 
 /// Which job a client says that it means.
@@ -597,12 +601,25 @@ fn operations(seed: u64, start: Timestamp, active: Duration) -> Vec<Operation> {
         let mut stream = Stream::new(seed, "job", job as u64);
         let tenant = definition(&mut stream, job, start).tenant;
         let mut at = stream.duration(Duration::from_millis(10), active / 2);
+        let mut names_calendars = false;
         for number in 0..stream.between(1, 8) {
             let deed = deed(&mut stream, job, (tenant, start), number == 0);
+            if let Deed::Submit { definition, .. } = &deed {
+                let set = calendar::sets(&mut stream.fork("calendars"), start, &definition.exclusions);
+                let set = set.into_iter().enumerate();
+                operations.extend(set.map(|(place, deed)| {
+                    let label = format!("o{job}.{number}.{place}");
+                    Operation { label, at, job, deed }
+                }));
+                names_calendars |= definition.exclusions.contains("calendar ");
+            }
             operations.push(Operation { label: format!("o{job}.{number}"), at, job, deed });
             at += stream.duration(Duration::from_millis(1), active / 6);
         }
         operations.extend(lists(seed, job, active));
+        if names_calendars {
+            operations.extend(calendar::changes(seed, job, start, active));
+        }
     }
     operations.retain(|operation| operation.at < active);
     operations.sort_by_key(|operation| operation.at);

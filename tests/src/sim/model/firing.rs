@@ -301,6 +301,17 @@ impl Job {
         }
     }
 
+    /// Its next firing is another one from now on: what waited for the one before waits no more.
+    pub(super) fn move_to(&mut self, next_fire: Timestamp) {
+        let Waiting { missed_until, overlapped_until, .. } = &mut self.waiting;
+        for until in [missed_until, overlapped_until] {
+            if *until < self.next_fire.max(next_fire) {
+                *until = Timestamp::EPOCH;
+            }
+        }
+        self.next_fire = next_fire;
+    }
+
     /// Notes what the end of an execution leaves.
     pub(super) fn end(&mut self, at: Timestamp, state: ExecutionState) {
         if matches!(self.when, When::Delay(_)) {

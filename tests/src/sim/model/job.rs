@@ -1,6 +1,6 @@
 //! A job of the model, and its execution in flight.
 
-use super::{backlog::Backlog, counted::Counted, excluded::Excluded, firing::Waiting};
+use super::{backlog::Backlog, calendars::Calendars, counted::Counted, excluded::Excluded, firing::Waiting};
 use crate::sim::when::When;
 use std::{collections::BTreeMap, fmt, time::Duration};
 use tickwheel_wire::{
@@ -137,17 +137,17 @@ impl Job {
     }
 
     /// A job that is submitted at `at`, as long as nobody knows its identity.
-    pub fn proposed(spec: &JobSpec<'_>, at: Timestamp) -> Self {
-        Self::new(JobId::from_raw(0), spec, at)
+    pub fn proposed(spec: &JobSpec<'_>, at: Timestamp, calendars: &Calendars) -> Self {
+        Self::new(JobId::from_raw(0), spec, at, calendars)
     }
 
-    pub(super) fn new(id: JobId, spec: &JobSpec<'_>, at: Timestamp) -> Self {
+    pub(super) fn new(id: JobId, spec: &JobSpec<'_>, at: Timestamp, calendars: &Calendars) -> Self {
         Self {
             id,
             name: (spec.tenant.to_owned(), spec.name.to_owned()),
             spec: Spec::default(),
             when: When::of(spec, at),
-            excluded: Excluded::of(spec),
+            excluded: Excluded::of(spec, calendars),
             retry: spec.retry,
             rules: spec.rules,
             waiting: Waiting::default(),
