@@ -8,7 +8,7 @@ use super::{
     auditor::Auditor,
     model::{Fact, Job},
     node::shard_address,
-    plan::{Deed, Operation, Stated},
+    plan::{Deed, Operation, Schedule, Stated},
     random::Stream,
     session::{Arrived, Session, Who},
     violation::{Promise, Violation, demand},
@@ -647,7 +647,9 @@ fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContex
             let bytes = definition.encode();
             let spec = JobSpec::decode(&bytes).expect("a plan's definition");
             let calendars = &context.auditor.partition(request.partition).calendars;
-            let is_sure = !calendars.may_lack(&spec, request.asked_at);
+            // The time that a delay counts from is that of the decision, which may have been any since it was asked for.
+            let is_relative = matches!(definition.schedule, Schedule::After(_)) && !spec.exclusions.is_empty();
+            let is_sure = !is_relative && !calendars.may_lack(&spec, request.asked_at);
             !is_sure || Job::proposed(&spec, context.wall, calendars).first_firing(context.wall).is_never()
         }
         (Deed::Submit { definition, .. }, RefusalCode::InvalidField) => {

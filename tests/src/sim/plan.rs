@@ -565,7 +565,7 @@ fn rules(stream: &mut Stream, schedule: Schedule, start: Timestamp) -> (Schedule
     if stream.chance(500) {
         return (schedule, rules);
     }
-    let schedule = if stream.chance(100) { Schedule::Delay(stream.between(500_000, 20_000_000)) } else { schedule };
+    let mut schedule = if stream.chance(100) { Schedule::Delay(stream.between(500_000, 20_000_000)) } else { schedule };
     let few = |stream: &mut Stream| u32::try_from(stream.between(1, 4)).expect("few");
     rules.misfire = stream.pick(Misfire::ALL);
     if rules.misfire == Misfire::FireAll {
@@ -576,6 +576,12 @@ fn rules(stream: &mut Stream, schedule: Schedule, start: Timestamp) -> (Schedule
     rules.pause_after_failures = u16::try_from(stream.pick(&[0, 0, 0, 1, 3])).expect("few");
     if !matches!(schedule, Schedule::Delay(_)) {
         rules.overlap = stream.pick(Overlap::ALL);
+        // Of a job that seldom fires hardly two run at a time.
+        let mut often = stream.fork("often");
+        if often.chance(150) {
+            rules.overlap = Overlap::Allow;
+            schedule = Schedule::Every(often.pick(&[700_000, 1_000_000, 3_000_000]));
+        }
         if matches!(rules.overlap, Overlap::BufferAll | Overlap::Allow) {
             rules.overlap_max = few(stream);
         }
