@@ -43,6 +43,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(700);
 /// What a submission was told (job, revision, whether it was created), and until when its key is remembered.
 type Told = Option<(JobId, u64, bool, Timestamp)>;
 
+/// What a watch has shown: fire sequence and attempt, and whether it was running.
+type Shown = ((u64, u16), bool);
+
 /// A request on its way.
 #[derive(Clone, Debug)]
 struct Request {
@@ -159,7 +162,7 @@ pub struct Client {
     errands: BTreeMap<usize, Errand>,
     requests: BTreeMap<u64, Request>,
     /// What each watch last showed of each job; of one that has run beside itself, of each execution.
-    watched: BTreeMap<(u64, JobId, u64), ((u64, u16), bool)>,
+    watched: BTreeMap<(u64, JobId, u64), Shown>,
     watches: BTreeMap<u64, ()>,
     next_request: u64,
     stream: Stream,

@@ -60,7 +60,7 @@ impl Job {
         let jitter_us = u64::from(self.rules.jitter_ms) * 1_000;
         let most_us = jitter_us.min(last.as_micros().saturating_sub(fire.as_micros()));
         let drawn = u128::from(mix64(self.id.raw() ^ mix64(fire.as_micros())));
-        let share_us = u64::try_from(drawn * u128::from(most_us + 1) >> 64).expect("a part of it");
+        let share_us = u64::try_from((drawn * u128::from(most_us + 1)) >> 64).expect("a part of it");
         fire.saturating_add(Duration::from_micros(share_us))
     }
 
