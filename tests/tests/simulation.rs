@@ -31,6 +31,8 @@ fn a_run_is_about_what_it_should_be_about() {
     assert!(sum(|tally| tally.of_several) > 300, "jobs have several schedules");
     assert!(sum(|tally| tally.beside_excluded) > 200, "and excluded times");
     assert!(sum(|tally| tally.put_off) > 200, "and jitter");
+    assert!(sum(|tally| tally.beside_others) > 100, "executions run beside others of their job");
+    assert!(sum(|tally| tally.moved) > 20, "and firings move with calendars");
     assert!(sum(|tally| tally.listed) > 300, "lists show jobs");
     assert!(sum(|tally| tally.conflicts) > 50, "what is stated of another job or revision is refused");
 }

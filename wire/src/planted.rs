@@ -111,7 +111,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 50] = [
         Self::AcknowledgedBeforeSync,
         Self::AcknowledgedOutOfOrder,
         Self::WriteNotSynced,
@@ -159,6 +159,9 @@ impl Mistake {
         Self::ReplacedJobKeepsLabels,
         Self::PageSkipsJob,
         Self::StatedRevisionIgnored,
+        Self::OneMoreRuns,
+        Self::NumbersNotInSnapshot,
+        Self::CalendarNotFollowed,
     ];
 
     /// Whether this thread is to make the mistake.

@@ -107,6 +107,13 @@ impl Partition {
         is_its_worker.then_some(place)
     }
 
+    /// Whether the attempt of the job that was given out last runs.
+    #[inline]
+    pub(super) fn newest_attempt_runs(&self, slot: u32) -> bool {
+        let token = self.table.record(slot).token();
+        self.in_flight(slot).any(|(_, execution)| execution.token == token && !execution.retrying)
+    }
+
     fn was_reported(&self, slot: u32, token: Token) -> bool {
         let record = self.table.record(slot);
         let mut in_flight = self.in_flight(slot).map(|(_, execution)| execution);
@@ -264,9 +271,11 @@ impl Partition {
     /// Notes the end of an attempt in the job and in the ring.
     #[inline]
     fn remember_attempt(&mut self, end: &AttemptEnd, retry_at: Timestamp, dead: bool, texts: &Texts<'_>) {
+        let newest = self.table.record(end.slot).token();
+        // The flag speaks of the newest attempt, or, while that runs, of the one before.
+        let is_meant = end.token == newest || (end.token.0 + 1 == newest.0 && self.newest_attempt_runs(end.slot));
         let record = self.change(end.slot);
-        // Of several executions in flight the flag speaks of the newest attempt only.
-        if record.token() == end.token {
+        if is_meant {
             record.set(Flag::REPORTED, end.reported);
         }
         record.finished_secs = low(end.finished_at.as_micros() / 1_000_000);

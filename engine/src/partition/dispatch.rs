@@ -113,9 +113,14 @@ impl Partition {
     pub(super) fn apply_dispatched(&mut self, dispatched: &Dispatched) {
         let slot = dispatched.slot;
         self.workers.acquire(dispatched.worker);
+        let runs_beside = self.newest_attempt_runs(slot);
         let record = self.change(slot);
         assert_eq!(record.token().0 + 1, dispatched.token.0, "tokens grow by one");
         record.set_token(dispatched.token);
+        if runs_beside {
+            // What was known is about an attempt before that one.
+            record.set(Flag::REPORTED, false);
+        }
         let newest = record.execution;
         if let Some(place) = self.place_of(slot, dispatched.fire_sequence) {
             let execution = self.executions.get_mut(place);

@@ -137,7 +137,7 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
     let threads = arguments.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let virtual_us = AtomicU64::new(0);
-    let totals = Mutex::new([0_u64; 11]);
+    let totals = Mutex::new([0_u64; 13]);
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -164,6 +164,8 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
                         tally.put_off,
                         tally.listed,
                         tally.conflicts,
+                        tally.beside_others,
+                        tally.moved,
                     ];
                     totals.lock().expect("no panic").iter_mut().zip(counts).for_each(|(total, count)| *total += count);
                     if let Some(violation) = outcome.violation {
@@ -182,8 +184,9 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
     }
     let done = done.load(Ordering::Relaxed);
     let virtual_hours = virtual_us.load(Ordering::Relaxed) as f64 / 3.6e9;
-    let [events, dispatches, accepted, refused, answers, recoveries, several, excluded, put_off, listed, conflicts] =
-        totals.into_inner().expect("no panic");
+    let totals = totals.into_inner().expect("no panic");
+    let [events, dispatches, accepted, refused, answers, recoveries, of_jobs @ ..] = totals;
+    let [several, excluded, put_off, listed, conflicts, beside, moved] = of_jobs;
     println!(
         "{done} seeds in {seconds:.1} s on {threads} threads: {:.0} seeds/hour; {virtual_hours:.1} simulated hours, {:.0} per CPU hour",
         done as f64 / seconds * 3_600.0,
@@ -195,6 +198,7 @@ fn run_many(seeds: Range<u64>, arguments: &Arguments) -> bool {
     println!(
         "{several} attempts of jobs with several schedules, {excluded} with excluded times, {put_off} with jitter; {listed} jobs listed, {conflicts} requests refused for what they stated"
     );
+    println!("{beside} attempts given out beside others of their job; {moved} firings moved with calendars");
     let seeds: Vec<_> = failed.iter().map(|(seed, _)| seed.to_string()).collect();
     println!("failing seeds: {}", if seeds.is_empty() { "none".to_owned() } else { seeds.join(" ") });
     !failed.is_empty()

@@ -84,6 +84,10 @@ pub struct Tally {
     pub listed: u64,
     /// Requests refused because they stated another job or revision.
     pub conflicts: u64,
+    /// Attempts that workers got beside others of their job.
+    pub beside_others: u64,
+    /// Next firings that changes of calendars have moved.
+    pub moved: u64,
 }
 
 /// What one shard's log was given.
@@ -198,7 +202,9 @@ impl Auditor {
         for section in effects.batches().flat_map(Batch::sections) {
             let model = &mut self.partitions[usize::from(section.partition.0)];
             let events = (section.first_sequence, section.event_count, section.bytes);
+            let moved_count = model.moved_count;
             let taken = model.take(events, &moment, &self.deeds)?;
+            self.tally.moved += model.moved_count - moved_count;
             self.tally.events += taken as u64;
             model.note_batch_end(section.first_sequence + u64::from(section.event_count) - 1);
             if taken > 0 {
@@ -375,6 +381,7 @@ impl Auditor {
         let Self { partitions, tally, .. } = self;
         let model = &partitions[usize::from(job.partition().0)];
         let Some(found) = model.job_by_id(job).filter(|found| found.flight_of(token).is_some()) else { return Ok(()) };
+        tally.beside_others += u64::from(found.flights.len() > 1);
         tally.of_several += u64::from(matches!(found.when, When::Several(_)));
         tally.beside_excluded += u64::from(!found.excluded.is_empty());
         tally.put_off += u64::from(found.rules.jitter_ms > 0);
@@ -432,7 +439,7 @@ impl Auditor {
                     "the report on the running attempt {} of {job} was refused",
                     token.0
                 );
-                let is_counted = found.is_some_and(|found| found.counted == token.0);
+                let is_counted = found.is_some_and(|found| model.remembers_report(found, token.0));
                 demand!(
                     !is_counted || is_forged,
                     Answers,
@@ -450,11 +457,15 @@ impl Auditor {
     pub fn unfinished(&self, wall: Timestamp, since: Timestamp) -> Vec<String> {
         let jobs = self.partitions.iter().flat_map(|partition| partition.jobs.values());
         let unfinished = jobs.filter(|job| match job.flights.values().next() {
-            Some(flight) => flight.scheduled_at < since,
-            None if !job.backlog.times.is_empty() && job.has_turns() => true,
-            None => job.is_due(wall) && job.triggered_at.unwrap_or(job.next_fire) < since,
+            Some(flight) if flight.scheduled_at < since => true,
+            _ if !job.has_room() => false,
+            _ if !job.backlog.times.is_empty() && job.has_turns() => true,
+            _ => job.may_begin(wall) && job.triggered_at.unwrap_or(job.next_fire) < since,
         });
-        unfinished.map(|job| format!("{job:?}")).collect()
+        let to_follow = self.partitions.iter().map(|partition| partition.calendars.to_follow());
+        let behind = to_follow.filter(|slots| !slots.is_empty());
+        let behind = behind.map(|slots| format!("the jobs in slots {slots:?} follow their calendars"));
+        unfinished.map(|job| format!("{job:?}")).chain(behind).collect()
     }
 
     /// A violation of `Liveness`.

@@ -5,9 +5,10 @@ mod list;
 mod stated;
 
 use super::{
+    auditor::Auditor,
     model::{Fact, Job},
     node::shard_address,
-    plan::{Deed, Operation, Stated},
+    plan::{Deed, Operation, Schedule, Stated},
     random::Stream,
     session::{Arrived, Session, Who},
     violation::{Promise, Violation, demand},
@@ -27,7 +28,8 @@ use tickwheel_wire::{
         Frame, FrameType,
         request::{
             BackfillJob, BackfillTaken, CancelExecution, Done, ExecutionState, ExecutionView, JobByName, JobCommand,
-            JobVerb, JobView, PageEnd, RedriveExecution, SubmitJob, SubmitMode, Submitted, Watch,
+            JobVerb, JobView, PageEnd, RedriveExecution, RemoveCalendar, SetCalendar, SubmitJob, SubmitMode, Submitted,
+            Watch,
         },
         session::{RefusalCode, Refused},
     },
@@ -40,6 +42,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(700);
 
 /// What a submission was told (job, revision, whether it was created), and until when its key is remembered.
 type Told = Option<(JobId, u64, bool, Timestamp)>;
+
+/// What a watch has shown: fire sequence and attempt, and whether it was running.
+type Shown = ((u64, u16), bool);
 
 /// A request on its way.
 #[derive(Clone, Debug)]
@@ -54,6 +59,8 @@ struct Request {
     /// What the first submission with the same key was told, and until when that holds.
     first: Told,
     meant: Meant,
+    /// What is to be cancelled that was in flight when it was asked for.
+    cancelled: Option<(JobId, FireSequence)>,
     /// How many firings a backfill finds, at least and at most, if that is sure.
     backfilled: Option<(usize, usize)>,
     list: Option<List>,
@@ -68,7 +75,7 @@ impl Request {
         is_sure: bool,
         context: &ActorContext<'_>,
     ) -> Option<()> {
-        let Self { operation, partition, tenant, bytes, meant, backfilled, list, .. } = self;
+        let Self { operation, partition, tenant, bytes, meant, cancelled, backfilled, list, .. } = self;
         let (partition, tenant) = (*partition, *tenant);
         match &operation.deed {
             Deed::Submit { definition, mode, stated, key } => {
@@ -94,8 +101,12 @@ impl Request {
             }
             Deed::Cancel => {
                 let found = model?;
-                let sequence = found.fire_sequence + u64::from(found.flights.is_empty());
-                let fire_sequence = FireSequence(sequence);
+                let next = found.has_room().then_some(found.fire_sequence + 1);
+                // Runs are short, so the low halves are all.
+                let may_end: Vec<_> = found.flights.keys().map(|sequence| u64::from(*sequence)).chain(next).collect();
+                let number = usize::try_from(request_id).expect("runs are short") % may_end.len();
+                let fire_sequence = FireSequence(may_end[number]);
+                *cancelled = (Some(fire_sequence.0) != next).then_some((found.id, fire_sequence));
                 CancelExecution { request_id, partition, job: found.id, fire_sequence }.encode(bytes);
             }
             Deed::Redrive => {
@@ -111,6 +122,8 @@ impl Request {
                 let found = model?;
                 let from = context.wall.saturating_sub(*ago);
                 let until = found.third_firing_from(from);
+                // Others may set its calendars meanwhile.
+                let is_sure = is_sure && !found.excluded.names_calendars();
                 *backfilled = is_sure.then(|| found.backfill_between(from, until, context.node_wall));
                 let dry_run = false;
                 BackfillJob { request_id, partition, tenant, name, from, until, dry_run }.encode(bytes);
@@ -118,6 +131,10 @@ impl Request {
             Deed::Get => JobByName { request_id, partition, tenant, name }.encode(bytes),
             Deed::Watch => Watch { request_id, partition, tenant, name: "" }.encode(bytes),
             Deed::List(selector, limit, _) => *list = Some(List::new(*selector, *limit)),
+            Deed::SetCalendar(name, exclusions) => {
+                SetCalendar { request_id, partition, tenant, name, exclusions }.encode(bytes);
+            }
+            Deed::RemoveCalendar(name) => RemoveCalendar { request_id, partition, tenant, name }.encode(bytes),
         }
         Some(())
     }
@@ -144,8 +161,8 @@ pub struct Client {
     connect_at: Option<Duration>,
     errands: BTreeMap<usize, Errand>,
     requests: BTreeMap<u64, Request>,
-    /// What each watch last showed of each job.
-    watched: BTreeMap<(u64, JobId), ((u64, u16), bool)>,
+    /// What each watch last showed of each job; of one that has run beside itself, of each execution.
+    watched: BTreeMap<(u64, JobId, u64), Shown>,
     watches: BTreeMap<u64, ()>,
     next_request: u64,
     stream: Stream,
@@ -311,6 +328,7 @@ impl Client {
             again_at: None,
             first,
             meant: Meant::new(Stated::Nothing, model, is_sure),
+            cancelled: None,
             backfilled: None,
             list: None,
         };
@@ -378,7 +396,7 @@ impl Client {
             }
             Some(FrameType::ExecutionView) => {
                 let view = ExecutionView::decode_body(body).expect("the node encodes it");
-                self.watch(&view)?;
+                self.watch(&view, context.auditor)?;
             }
             Some(FrameType::Refused) => {
                 let refused = Refused::decode_body(body).expect("the node encodes it");
@@ -463,14 +481,17 @@ impl Client {
         self.answered(refused.request_id, context, |request, context| check_refused(request, code, context))
     }
 
-    /// What a watch shows of a job goes forward only, and no attempt begins before the end of the last one was shown.
-    fn watch(&mut self, view: &ExecutionView<'_>) -> Result<(), Violation> {
+    /// What a watch shows of an execution goes forward only, and no attempt begins before the end of the last one was shown. So it is with
+    /// all executions of a job of which one at a time may be in flight.
+    fn watch(&mut self, view: &ExecutionView<'_>, auditor: &Auditor) -> Result<(), Violation> {
         if !self.watches.contains_key(&view.request_id) {
             return Ok(());
         }
         let attempt = (view.fire_sequence.0, view.attempt);
         let is_running = view.state == ExecutionState::Running;
-        let last = self.watched.insert((view.request_id, view.job), (attempt, is_running));
+        let found = auditor.partition(view.job.partition()).job_by_id(view.job);
+        let beside = if found.is_some_and(|found| !found.has_allowed) { 0 } else { view.fire_sequence.0 };
+        let last = self.watched.insert((view.request_id, view.job, beside), (attempt, is_running));
         let Some((last, was_running)) = last else { return Ok(()) };
         let name = view.name;
         demand!(last <= attempt, Answers, "a watch of {name} showed {last:?} and then {attempt:?}");
@@ -516,7 +537,7 @@ fn check_done(request: &Request, answer: &Done, context: &mut ActorContext<'_>) 
     if context.auditor.has_lied {
         return Ok(None);
     }
-    match request.operation.deed {
+    match &request.operation.deed {
         Deed::Command(verb, _) => {
             request.meant.check_done()?;
             let model = context.auditor.partition_mut(request.partition);
@@ -534,6 +555,14 @@ fn check_done(request: &Request, answer: &Done, context: &mut ActorContext<'_>) 
             }
         }
         Deed::Cancel | Deed::Redrive => context.auditor.partition_mut(request.partition).tell_done(answer.job),
+        Deed::SetCalendar(name, entries) => {
+            let model = context.auditor.partition_mut(request.partition);
+            model.tell_calendar((request.tenant, name), Some(entries), request.asked_at)?;
+        }
+        Deed::RemoveCalendar(name) => {
+            let model = context.auditor.partition_mut(request.partition);
+            model.tell_calendar((request.tenant, name), None, request.asked_at)?;
+        }
         Deed::Watch => {}
         Deed::Submit { .. } | Deed::Get | Deed::Backfill(_) | Deed::List(..) => {
             return Err(Violation::new(Promise::Answers, "answered `done`"));
@@ -593,6 +622,13 @@ const fn unresolved(schedule: ScheduleSpec<'_>) -> ScheduleSpec<'_> {
     }
 }
 
+/// Whether what the request was to cancel has been in flight all the time.
+fn is_in_flight(request: &Request, context: &ActorContext<'_>) -> bool {
+    let Some((job, FireSequence(sequence))) = request.cancelled else { return false };
+    let found = context.auditor.partition(request.partition).job_by_id(job);
+    found.is_some_and(|found| found.flights.keys().any(|known| u64::from(*known) == sequence))
+}
+
 fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContext<'_>) -> Result<Told, Violation> {
     // What was sent more than once may have been done before.
     let is_repeated = request.sent_count > 1;
@@ -613,15 +649,31 @@ fn check_refused(request: &Request, code: RefusalCode, context: &mut ActorContex
         (Deed::Submit { definition, .. }, RefusalCode::NeverFires) => {
             let bytes = definition.encode();
             let spec = JobSpec::decode(&bytes).expect("a plan's definition");
-            Job::proposed(&spec, context.wall).first_firing(context.wall).is_never()
+            let calendars = &context.auditor.partition(request.partition).calendars;
+            // The time that a delay counts from is that of the decision, which may have been any since it was asked for.
+            let is_relative = matches!(definition.schedule, Schedule::After(_)) && !spec.exclusions.is_empty();
+            let is_sure = !is_relative && !calendars.may_lack(&spec, request.asked_at);
+            !is_sure || Job::proposed(&spec, context.wall, calendars).first_firing(context.wall).is_never()
+        }
+        (Deed::Submit { definition, .. }, RefusalCode::InvalidField) => {
+            let bytes = definition.encode();
+            let spec = JobSpec::decode(&bytes).expect("a plan's definition");
+            let calendars = &context.auditor.partition(request.partition).calendars;
+            calendars.may_lack(&spec, request.asked_at)
+        }
+        (Deed::RemoveCalendar(name), RefusalCode::UnknownCalendar) => {
+            let calendars = &context.auditor.partition(request.partition).calendars;
+            let may_have_changed = calendars.may_have_changed(request.tenant, name, request.asked_at);
+            is_repeated || may_have_changed || calendars.get(request.tenant, name).is_none()
         }
         (Deed::Command(..) | Deed::Get | Deed::Cancel | Deed::Redrive | Deed::Backfill(_), RefusalCode::UnknownJob) => {
             is_repeated || found.is_none()
         }
         // A fixed delay has no past.
         (Deed::Backfill(_), RefusalCode::InvalidField) => true,
+        (Deed::Cancel, RefusalCode::UnknownExecution) => is_repeated || !is_in_flight(request, context),
         (Deed::Command(JobVerb::Trigger, _), RefusalCode::OverlapSkipped)
-        | (Deed::Cancel | Deed::Redrive, RefusalCode::UnknownExecution) => true,
+        | (Deed::Redrive, RefusalCode::UnknownExecution) => true,
         _ => false,
     };
     demand!(expected, Answers, "refused with `{code}`; the job is {found:?}");

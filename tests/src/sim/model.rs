@@ -5,6 +5,8 @@
 //! failure. It decides nothing itself: where the engine is free (which worker, when), it checks the bounds.
 
 mod backlog;
+mod calendars;
+mod counted;
 mod excluded;
 mod firing;
 mod job;
@@ -15,10 +17,11 @@ use super::{
     violation::{Promise, Violation, demand},
     when::When,
 };
+pub use calendars::Calendars;
 use firing::Waiting;
 pub use job::{Flight, Job, Spec};
 pub use labelled::{Labelled, Listed};
-use rules::{check_first_fire, check_retry};
+use rules::{check_first_fire, check_retry, is_terminated, key_until, state_of};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -91,6 +94,12 @@ pub struct Partition {
     pub expired: BTreeSet<JobId>,
     /// Which labels jobs had when.
     pub labelled: Labelled,
+    /// How many attempts have ended, and executions been given up: the engine remembers the newest.
+    ended_count: u64,
+    /// The calendars that jobs name.
+    pub calendars: Calendars,
+    /// How many next firings have been moved because calendars have changed.
+    pub moved_count: u64,
     /// What missed firings were announced for the dispatch that follows.
     missed: Option<(u32, u32)>,
     /// The events that ended a batch for the log, each with the digest of the engine's state if it ended a turn too.
@@ -223,13 +232,15 @@ impl Partition {
         journal.truncate(usize::try_from(sequence).expect("runs are short"));
         let mut digests = std::mem::take(&mut self.digests);
         digests.split_off(&(sequence + 1));
-        let (floor, promised) = (self.floor, self.promised);
-        *self = Self { id: self.id, floor, promised, digests, ..Self::default() };
+        let Self { id, floor, promised, moved_count, .. } = *self;
+        *self = Self { id, floor, promised, digests, ..Self::default() };
         for (at, bytes) in &journal {
             let event = Event::decode(&mut Reader::new(bytes)).expect("it was decoded before");
             self.apply(&event, *at);
         }
         self.journal = journal;
+        self.moved_count = moved_count;
+        self.calendars.recovered(now);
         for job in self.jobs.values_mut() {
             for flight in job.flights.values_mut() {
                 flight.limits_ms = job.limits_ms;
@@ -284,6 +295,13 @@ impl Partition {
         self.floor = self.floor.max(sequence);
     }
 
+    /// Whether a report on this attempt that comes again has to be acknowledged again.
+    pub fn remembers_report(&self, job: &Job, token: u64) -> bool {
+        let is_newest_running = job.flight_of(job.token).is_some_and(|(_, flight)| flight.is_running);
+        let newest_ended = job.token - u64::from(is_newest_running);
+        job.counted.is_remembered(token, newest_ended, self.ended_count)
+    }
+
     fn of(&self, slot: u32) -> Result<&Job, Violation> {
         self.jobs.get(&slot).ok_or_else(|| Violation::new(Promise::Jobs, "there is no job in the slot"))
     }
@@ -298,15 +316,18 @@ impl Partition {
                 let last = self.generations.get(&created.slot);
                 demand!(last.is_none_or(|last| *last < created.generation), Jobs, "the identity was used before");
                 self.check_key(created.idempotency_key, moment)?;
-                let job =
-                    Job::new(JobId::new(PartitionId(self.id), created.generation, created.slot), &spec, created.at);
+                self.check_named(&spec)?;
+                let id = JobId::new(PartitionId(self.id), created.generation, created.slot);
+                let job = Job::new(id, &spec, created.at, &self.calendars);
                 check_first_fire(&job, created.at, created.next_fire, moment)
             }
             Event::JobReplaced(replaced) => {
                 let old = self.of(replaced.slot)?;
                 let spec = JobSpec::decode(replaced.spec).expect("checked by the engine");
                 self.check_key(replaced.idempotency_key, moment)?;
-                let job = Job { fire_sequence: old.fire_sequence, ..Job::new(old.id, &spec, replaced.at) };
+                self.check_named(&spec)?;
+                let job = Job::new(old.id, &spec, replaced.at, &self.calendars);
+                let job = Job { fire_sequence: old.fire_sequence, ..job };
                 check_first_fire(&job, replaced.at, replaced.next_fire, moment)
             }
             Event::JobDeleted(change) | Event::JobPaused(change) => {
@@ -351,7 +372,7 @@ impl Partition {
             Event::Skipped(missed) => self.check_skipped(missed, moment),
             Event::Misfired(missed) => {
                 let job = self.of(missed.slot)?;
-                demand!(job.flights.is_empty(), Accounted, "an execution is in flight");
+                demand!(job.has_room(), Accounted, "there is no room for an execution");
                 if job.is_ruled() { job.check_passed(missed, false, moment) } else { Ok(()) }
             }
             Event::Completed(end) | Event::CompletedOutput(end, _) => {
@@ -364,7 +385,10 @@ impl Partition {
                     end.outcome
                 );
                 demand!(
-                    !is_cancelled || end.reported || flight.cancelled_at.is_some() || is_terminated(job, moment),
+                    !is_cancelled
+                        || end.reported
+                        || flight.cancelled_at.is_some()
+                        || is_terminated(job, flight, moment),
                     AttemptRules,
                     "nobody asked to cancel {job:?}"
                 );
@@ -396,10 +420,10 @@ impl Partition {
                 demand!(!job.backlog.times.is_empty(), Accounted, "there is none");
                 Ok(())
             }
-            Event::Rescheduled(_) => Err(Violation::new(Promise::Accounted, "the zones are what they were")),
-            Event::CalendarSet(_) | Event::CalendarRemoved(_) | Event::CalendarsFollowed => {
-                Err(Violation::new(Promise::Accounted, "nobody sets calendars"))
-            }
+            Event::Rescheduled(change) => self.check_rescheduled(change, moment),
+            Event::CalendarSet(set) => self.check_calendar(set.tenant, set.name, Some(set.exclusions)),
+            Event::CalendarRemoved(removed) => self.check_calendar(removed.tenant, removed.name, None),
+            Event::CalendarsFollowed => self.check_followed(moment),
             Event::ZonesChanged(_) => {
                 demand!(!self.knows_zones, Accounted, "the zones are what they were");
                 Ok(())
@@ -422,6 +446,9 @@ impl Partition {
         demand!(dispatched.at == moment.wall, Accounted, "its time is not the node's, {}", moment.wall);
         demand!(dispatched.token.0 == job.token + 1, TokensGrow, "the job's newest token is {}", job.token);
         demand!(self.workers.contains_key(&dispatched.worker), AttemptRules, "the worker is unknown");
+        let first = job.oldest_retry(moment.wall);
+        let goes_first = first.is_none_or(|first| first == dispatched.fire_sequence);
+        demand!(goes_first, AttemptRules, "an attempt of {first:?} goes first: {job:?}");
         if let Some(flight) = job.flights.get(&dispatched.fire_sequence) {
             demand!(!flight.is_running, AttemptRules, "attempt {} runs: {job:?}", flight.attempt);
             demand!(flight.retry_at <= moment.wall, NotEarly, "the next attempt may begin at {}", flight.retry_at);
@@ -429,7 +456,7 @@ impl Partition {
             demand!(dispatched.next_fire == job.next_fire, Accounted, "an attempt moved the next firing");
             return Ok(());
         }
-        demand!(job.flights.is_empty(), AttemptRules, "an execution is in flight: {job:?}");
+        demand!(job.has_room(), AttemptRules, "as many are in flight as may be: {job:?}");
         demand!(dispatched.attempt == 1, AttemptRules, "there is no execution to go on with");
         demand!(
             dispatched.fire_sequence == low(job.fire_sequence + 1),
@@ -473,10 +500,10 @@ impl Partition {
 
     fn check_skipped(&self, missed: &Missed, moment: &Moment) -> Result<(), Violation> {
         let job = self.of(missed.slot)?;
-        if job.is_ruled() && job.flights.is_empty() {
+        if job.is_ruled() && job.has_room() {
             return job.check_passed(missed, true, moment);
         }
-        demand!(!job.flights.is_empty() && !job.is_paused, Accounted, "nothing hinders its firings");
+        demand!(!job.has_room() && !job.is_paused, Accounted, "nothing hinders its firings");
         demand!(!job.makes_up(), Accounted, "they wait for the end of what makes up for others");
         demand!(job.next_fire <= moment.wall, NotEarly, "due at {}", job.next_fire);
         if job.is_ruled() {
@@ -494,7 +521,9 @@ impl Partition {
             demand!(!flight.is_running, AttemptRules, "a running attempt is asked to end, not ended");
             return Ok(());
         }
-        demand!(job.is_due(moment.wall), AttemptRules, "nothing is due");
+        demand!(job.may_begin(moment.wall), AttemptRules, "nothing is due");
+        let is_next = cancellation.fire_sequence == low(job.fire_sequence + 1);
+        demand!(is_next, AttemptRules, "the newest firing is {}", job.fire_sequence);
         if job.is_ruled() && cancellation.origin == Origin::Schedule {
             return job.check_cancelled_due(cancellation, self.announced(cancellation.slot), moment);
         }
@@ -551,7 +580,7 @@ impl Partition {
                 demand!(counted >= moment.reattach, AttemptRules, "given up after {counted:?}");
             }
             AttemptOutcome::Cancelled => {
-                let is_due = counted >= limit || was_away || is_terminated(job, moment);
+                let is_due = counted >= limit || was_away || is_terminated(job, flight, moment);
                 demand!(is_due, AttemptRules, "ended after {counted:?} of {limit:?}");
             }
             outcome => demand!(is_after_cancel, CompletedOnce, "`{outcome}` without a report"),
@@ -566,7 +595,7 @@ impl Partition {
             Event::JobCreated(created) => {
                 let spec = JobSpec::decode(created.spec).expect("checked by the engine");
                 let id = JobId::new(PartitionId(self.id), created.generation, created.slot);
-                let mut job = Job::new(id, &spec, created.at);
+                let mut job = Job::new(id, &spec, created.at, &self.calendars);
                 self.labelled.note(&job.name, now, Some((id, spec.labels.to_owned())));
                 job.spec = Spec(created.spec.to_vec());
                 job.next_fire = created.next_fire;
@@ -592,11 +621,12 @@ impl Partition {
                     fire_sequence: old.fire_sequence,
                     token: old.token,
                     flights: old.flights,
-                    counted: old.counted,
+                    counted: old.counted.under(spec.rules.overlap),
+                    has_allowed: old.has_allowed || spec.rules.overlap == Overlap::Allow,
                     last_state: old.last_state,
                     key_until: key_until(replaced.idempotency_key, replaced.idempotency_until),
                     changed_by: self.sequence,
-                    ..Job::new(old.id, &spec, replaced.at)
+                    ..Job::new(old.id, &spec, replaced.at, &self.calendars)
                 };
                 self.told.insert(Fact::Revision(job.id, job.revision), self.sequence);
                 let mut job = job;
@@ -607,10 +637,12 @@ impl Partition {
                 }
                 job.settle(replaced.at);
                 self.jobs.insert(replaced.slot, job);
+                self.is_followed(replaced.slot);
                 let key = replaced.idempotency_key;
                 self.keys.insert(key, key_until(key, replaced.idempotency_until));
             }
             Event::JobDeleted(change) | Event::JobExpired(change) => {
+                self.is_followed(change.slot);
                 if let Some(job) = self.jobs.remove(&change.slot) {
                     self.labelled.note(&job.name, now, None);
                     if matches!(event, Event::JobExpired(_)) {
@@ -630,6 +662,9 @@ impl Partition {
             }
             Event::WorkerSeen(seen) => drop(self.workers.insert(seen.worker, seen.instance)),
             Event::ZonesChanged(_) => self.knows_zones = true,
+            Event::CalendarSet(set) => self.apply_calendar(set.tenant, set.name, Some(set.exclusions), now),
+            Event::CalendarRemoved(removed) => self.apply_calendar(removed.tenant, removed.name, None, now),
+            Event::CalendarsFollowed => self.apply_followed(),
             other => self.apply_to_job(other, now),
         }
     }
@@ -673,11 +708,18 @@ impl Partition {
                 job.dispatch(dispatched, instance, now);
             }
             Event::Skipped(missed) => job.next_fire = missed.next_fire,
+            Event::Rescheduled(change) => {
+                self.moved_count += 1;
+                job.move_to(change.next_fire);
+            }
             Event::Completed(end) | Event::CompletedOutput(end, _) | Event::DeadLettered(end, _) => {
-                self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                self.ended_count += 1;
+                if end.reported {
+                    self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                    job.counted.note(end.token.0, job.rules.overlap, self.ended_count);
+                }
                 let is_dead = matches!(event, Event::DeadLettered(..));
                 job.last_state = state_of(end.outcome, is_dead);
-                job.counted = if end.reported { end.token.0 } else { 0 };
                 if is_dead {
                     job.bury(end.fire_sequence, end.scheduled_at);
                 }
@@ -686,8 +728,11 @@ impl Partition {
                 job.settle(end.finished_at);
             }
             Event::AttemptFailed(end, retry_at, _) => {
-                self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
-                job.counted = if end.reported { end.token.0 } else { 0 };
+                self.ended_count += 1;
+                if end.reported {
+                    self.told.insert(Fact::Reported(job.id, end.token.0), sequence);
+                    job.counted.note(end.token.0, job.rules.overlap, self.ended_count);
+                }
                 if let Some(flight) = job.flights.get_mut(&end.fire_sequence) {
                     (flight.is_running, flight.retry_at, flight.cancelled_at) = (false, *retry_at, None);
                     flight.attempt -= u16::from(end.outcome == AttemptOutcome::Undelivered);
@@ -699,6 +744,7 @@ impl Partition {
                 }
             }
             Event::TooLate(too_late) => {
+                self.ended_count += 1;
                 job.fire_sequence += 1;
                 job.next_fire = too_late.next_fire;
                 job.take_asked_for(too_late.origin);
@@ -721,29 +767,12 @@ impl Partition {
     }
 }
 
-/// Whether the running attempt is ended at once because something else is due.
-fn is_terminated(job: &Job, moment: &Moment) -> bool {
-    job.rules.overlap == Overlap::TerminateRunning && job.is_superseded(moment.wall)
-}
-
-/// Submissions without a key are not remembered.
-fn key_until(key: u128, until: Timestamp) -> Timestamp {
-    if key == 0 { Timestamp::EPOCH } else { until }
-}
-
-const fn state_of(outcome: AttemptOutcome, is_dead: bool) -> ExecutionState {
-    match outcome {
-        AttemptOutcome::Cancelled => ExecutionState::Cancelled,
-        AttemptOutcome::TimedOut => ExecutionState::TimedOut,
-        AttemptOutcome::WorkerLost => ExecutionState::WorkerLost,
-        _ if is_dead => ExecutionState::Failed,
-        _ => ExecutionState::Succeeded,
-    }
-}
-
 const fn slot_of(event: &Event<'_>) -> Option<u32> {
     match event {
-        Event::JobPaused(change) | Event::JobResumed(change) | Event::Triggered(change) => Some(change.slot),
+        Event::JobPaused(change)
+        | Event::JobResumed(change)
+        | Event::Triggered(change)
+        | Event::Rescheduled(change) => Some(change.slot),
         Event::Dispatched(dispatched) => Some(dispatched.slot),
         Event::Skipped(missed) => Some(missed.slot),
         Event::Completed(end)

@@ -48,6 +48,8 @@ pub type SimulatedShard = ShardLoop<SimulatedLog, SimulatedDevice, SimulatedSock
 const PORT: u16 = 7_400;
 /// Messages that a queue between two shards holds: few, so that full queues are met.
 const QUEUE_CAPACITY: usize = 2;
+/// Attempts that a partition remembers.
+pub const RECENT_MAX: u32 = 32;
 
 /// The address of a shard.
 pub fn shard_address(index: u16) -> SocketAddr {
@@ -157,7 +159,7 @@ impl Node {
             // Short rings, so that they are seen to turn.
             partition: PartitionLimits {
                 finished_us,
-                recent_max: 32,
+                recent_max: RECENT_MAX,
                 dead_letters_max: 16,
                 ..PartitionLimits::default()
             },

@@ -193,6 +193,7 @@ pub const RETRY_MS_MAX: u32 = 20_000;
 
 /// What a client does.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "plans are short")]
 pub enum Deed {
     /// Submits; with a key, also once more after the time given, within the window of the key.
     Submit {
@@ -219,6 +220,10 @@ pub enum Deed {
     List(Selector, u16, Option<JobVerb>),
     /// Watches the job's partition.
     Watch,
+    /// Sets the calendar with this name in the job's partition, with these entries.
+    SetCalendar(&'static str, String),
+    /// Removes it there.
+    RemoveCalendar(&'static str),
 }
 
 /// Which job a client says that it means.
@@ -561,7 +566,7 @@ fn rules(stream: &mut Stream, schedule: Schedule, start: Timestamp) -> (Schedule
     if stream.chance(500) {
         return (schedule, rules);
     }
-    let schedule = if stream.chance(100) { Schedule::Delay(stream.between(500_000, 20_000_000)) } else { schedule };
+    let mut schedule = if stream.chance(100) { Schedule::Delay(stream.between(500_000, 20_000_000)) } else { schedule };
     let few = |stream: &mut Stream| u32::try_from(stream.between(1, 4)).expect("few");
     rules.misfire = stream.pick(Misfire::ALL);
     if rules.misfire == Misfire::FireAll {
@@ -571,8 +576,14 @@ fn rules(stream: &mut Stream, schedule: Schedule, start: Timestamp) -> (Schedule
     rules.schedule_to_start_ms = stream.pick(&[0, 0, 0, 3_000, 20_000]);
     rules.pause_after_failures = u16::try_from(stream.pick(&[0, 0, 0, 1, 3])).expect("few");
     if !matches!(schedule, Schedule::Delay(_)) {
-        rules.overlap = stream.pick(&Overlap::ALL[..5]);
-        if rules.overlap == Overlap::BufferAll {
+        rules.overlap = stream.pick(Overlap::ALL);
+        // Of a job that seldom fires hardly two run at a time.
+        let mut often = stream.fork("often");
+        if often.chance(150) {
+            rules.overlap = Overlap::Allow;
+            schedule = Schedule::Every(often.pick(&[700_000, 1_000_000, 3_000_000]));
+        }
+        if matches!(rules.overlap, Overlap::BufferAll | Overlap::Allow) {
             rules.overlap_max = few(stream);
         }
     }
@@ -597,12 +608,25 @@ fn operations(seed: u64, start: Timestamp, active: Duration) -> Vec<Operation> {
         let mut stream = Stream::new(seed, "job", job as u64);
         let tenant = definition(&mut stream, job, start).tenant;
         let mut at = stream.duration(Duration::from_millis(10), active / 2);
+        let mut names_calendars = false;
         for number in 0..stream.between(1, 8) {
             let deed = deed(&mut stream, job, (tenant, start), number == 0);
+            if let Deed::Submit { definition, .. } = &deed {
+                let set = calendar::sets(&mut stream.fork("calendars"), start, &definition.exclusions);
+                let set = set.into_iter().enumerate();
+                operations.extend(set.map(|(place, deed)| {
+                    let label = format!("o{job}.{number}.{place}");
+                    Operation { label, at, job, deed }
+                }));
+                names_calendars |= definition.exclusions.contains("calendar ");
+            }
             operations.push(Operation { label: format!("o{job}.{number}"), at, job, deed });
             at += stream.duration(Duration::from_millis(1), active / 6);
         }
         operations.extend(lists(seed, job, active));
+        if names_calendars {
+            operations.extend(calendar::changes(seed, job, start, active));
+        }
     }
     operations.retain(|operation| operation.at < active);
     operations.sort_by_key(|operation| operation.at);

@@ -99,6 +99,47 @@ fn a_report_is_taken_once_and_acknowledged_again_whatever_ended_since() {
     assert_eq!(world.complete_with(&stolen, session(2), Outcome::Succeeded, ""), Verdict::StaleToken);
 }
 
+/// A job that runs beside itself for 15 seconds at most, each once.
+fn limited() -> JobSpec<'static> {
+    let spec = JobSpec { start_to_close_ms: 15_000, ..allowing("tick", 10) };
+    JobSpec { retry: RetryPolicy { attempts_max: 1, ..spec.retry }, ..spec }
+}
+
+/// What is said of a report on `before` once the job may overlap no more, while `running` runs.
+fn said_without_overlap(world: &mut World, before: &Attempt, running: &Attempt) -> Verdict {
+    world.submit_as(&JobSpec { rules: FiringRules::PLAIN, ..limited() }, SubmitMode::Upsert, 0, b"").unwrap();
+    assert_eq!(of_execution(world, running).0, ExecutionState::Running);
+    world.succeed(before)
+}
+
+#[test]
+fn of_a_job_that_may_overlap_no_more_the_report_on_the_attempt_before_the_running_one_is_still_known() {
+    let mut world = World::new(1);
+    world.create(&limited());
+    world.attach(1, 10, 100);
+    world.pass_by_deadlines(10 * SECOND);
+    world.pass_by_deadlines(10 * SECOND);
+    let [first, second] = world.attempts().try_into().unwrap();
+    assert_eq!(world.succeed(&first), Verdict::Accepted);
+    assert_eq!(said_without_overlap(&mut world, &first, &second), Verdict::Accepted);
+}
+
+#[test]
+fn of_a_job_that_may_overlap_no_more_what_is_known_of_one_attempt_is_not_said_of_the_next() {
+    let mut world = World::new(1);
+    world.create(&limited());
+    world.attach(1, 10, 100);
+    world.pass_by_deadlines(10 * SECOND);
+    let first = world.attempt();
+    assert_eq!(world.succeed(&first), Verdict::Accepted);
+    world.pass_by_deadlines(10 * SECOND);
+    world.pass_by_deadlines(10 * SECOND);
+    let [second, third] = world.attempts().try_into().unwrap();
+    world.pass_by_deadlines(6 * SECOND);
+    assert_eq!(of_execution(&mut world, &second).0, ExecutionState::TimedOut);
+    assert_eq!(said_without_overlap(&mut world, &second, &third), Verdict::StaleToken);
+}
+
 #[test]
 fn each_attempt_has_its_own_limits() {
     let mut world = World::new(1);

@@ -45,14 +45,14 @@ impl Job {
         }
     }
 
-    /// Whether the execution in flight makes up for something.
+    /// Whether firings wait because an execution in flight makes up for something. Those that run side by side do so with it.
     pub fn makes_up(&self) -> bool {
-        self.flights.values().any(|flight| flight.makes_up)
+        self.rules.overlap != Overlap::Allow && self.flights.values().any(|flight| flight.makes_up)
     }
 
-    /// Whether its backlog gets its turn before long: where firings wait for the end of executions, they always go first.
+    /// Whether its backlog gets its turn before long: where firings wait for room, they always go first.
     pub fn has_turns(&self) -> bool {
-        self.rules.overlap == Overlap::Skip
+        matches!(self.rules.overlap, Overlap::Skip | Overlap::Allow)
     }
 
     /// Of the backlog nothing begins while anything else is due.

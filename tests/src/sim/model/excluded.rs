@@ -1,14 +1,19 @@
 //! Times at which a job does not fire, looked at second by second.
 
+use super::calendars::{Calendars, named};
 use crate::sim::clock::{Fields, Shown, weekday_named};
 use tickwheel_wire::{
     Timestamp,
     job::{JobSpec, ScheduleSpec},
 };
 
-/// The entries of a job, each with its zone.
+/// What a job's exclusions say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Excluded(Vec<(String, Entry)>);
+pub struct Excluded {
+    /// Each with its zone, those of calendars too.
+    entries: Vec<(String, Entry)>,
+    names_calendars: bool,
+}
 
 /// What a clock may show so that the job does not fire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +88,8 @@ fn with_seconds(time: &str) -> String {
 }
 
 impl Excluded {
-    /// The entries of a definition.
-    pub fn of(spec: &JobSpec<'_>) -> Self {
+    /// Those of a definition. A calendar that is not there says nothing.
+    pub fn of(spec: &JobSpec<'_>, calendars: &Calendars) -> Self {
         let mut zone = std::iter::once(spec.schedule)
             .chain(spec.also.iter())
             .find_map(|schedule| match schedule {
@@ -94,23 +99,38 @@ impl Excluded {
             .unwrap_or("UTC");
         let mut entries = Vec::new();
         for line in spec.exclusions.lines() {
-            match line.strip_prefix("zone ") {
-                Some(name) => zone = name,
-                None => entries.push((zone.to_owned(), Entry::of(line))),
+            if let Some(name) = line.strip_prefix("zone ") {
+                zone = name;
+            } else if let Some(name) = line.strip_prefix("calendar ") {
+                // Its zones end with it.
+                let mut zone = zone;
+                for line in calendars.get(spec.tenant, name).unwrap_or_default().lines() {
+                    match line.strip_prefix("zone ") {
+                        Some(name) => zone = name,
+                        None => entries.push((zone.to_owned(), Entry::of(line))),
+                    }
+                }
+            } else {
+                entries.push((zone.to_owned(), Entry::of(line)));
             }
         }
-        Self(entries)
+        Self { entries, names_calendars: named(spec.exclusions).next().is_some() }
     }
 
-    /// Whether there are none.
+    /// Whether they say nothing, and no calendar could.
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty() && !self.names_calendars
+    }
+
+    /// Whether they name calendars.
+    pub const fn names_calendars(&self) -> bool {
+        self.names_calendars
     }
 
     /// If the job does not fire at `time`, a later time up to which it does not either.
     pub fn until(&self, time: Timestamp) -> Option<Timestamp> {
         let time_s = time.as_micros() / 1_000_000;
-        let holding = self.0.iter().filter(|(zone, entry)| entry.holds(&Shown::at(zone, time_s)));
+        let holding = self.entries.iter().filter(|(zone, entry)| entry.holds(&Shown::at(zone, time_s)));
         let stretch_s = holding.map(|(_, entry)| entry.stretch_s()).max()?;
         Some(Timestamp::from_secs((time_s / stretch_s + 1) * stretch_s))
     }
@@ -149,7 +169,11 @@ mod tests {
             let schedule = ScheduleSpec::Interval { every_us: 1_000_000, anchor: Timestamp::EPOCH };
             let spec = JobSpec { exclusions: entries, ..JobSpec::new("acme", "job", "work", schedule) };
             let at = |offset_s: i64| Timestamp::from_secs(u64::try_from(NEW_YEAR_S + offset_s).expect("after 1970"));
-            assert_eq!(Excluded::of(&spec).until(at(offset_s)), expected.map(at), "{entries} {offset_s}");
+            assert_eq!(
+                Excluded::of(&spec, &Calendars::default()).until(at(offset_s)),
+                expected.map(at),
+                "{entries} {offset_s}"
+            );
         }
     }
 
@@ -157,6 +181,6 @@ mod tests {
     fn entries_without_a_zone_go_by_that_of_the_first_cron_expression() {
         let schedule = ScheduleSpec::Cron { expression: "* * * * *", zone: ZONE };
         let spec = JobSpec { exclusions: "2026-01-01", ..JobSpec::new("acme", "job", "work", schedule) };
-        assert!(Excluded::of(&spec).until(Timestamp::from_secs(1_767_222_000)).is_some());
+        assert!(Excluded::of(&spec, &Calendars::default()).until(Timestamp::from_secs(1_767_222_000)).is_some());
     }
 }

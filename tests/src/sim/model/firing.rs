@@ -1,6 +1,6 @@
 //! Jobs with rules of their own: which firings wait, go or are given up, found by looking at each firing.
 
-use super::{Job, Moment};
+use super::{Flight, Job, Moment};
 use crate::sim::{
     violation::{Violation, demand},
     when::{COUNTED_MAX, When},
@@ -158,17 +158,21 @@ impl Job {
         (if self.is_used_up(executions) { Timestamp::MAX } else { next }, fires.len().min(COUNTED_MAX) - 1)
     }
 
-    /// Whether the execution in flight has to make way.
-    pub fn is_superseded(&self, wall: Timestamp) -> bool {
+    /// Whether an execution in flight has to make way.
+    pub fn is_superseded(&self, flight: &Flight, wall: Timestamp) -> bool {
         let due = self.next_fire <= wall && !self.is_paused;
         let wanted = self.triggered_at.into_iter().chain(due.then_some(self.next_fire));
-        let since = self.newest().map_or(Timestamp::MAX, |flight| flight.dispatched_at);
         let makes_way =
             !self.makes_up() && matches!(self.rules.overlap, Overlap::CancelRunning | Overlap::TerminateRunning);
-        makes_way && wanted.max().is_some_and(|time| time > since)
+        makes_way && wanted.max().is_some_and(|time| time > flight.dispatched_at)
     }
 
-    /// Whether a trigger may wait for the execution in flight.
+    /// Whether firings wait that come due while there is no room for them.
+    fn keeps_firings(&self) -> bool {
+        !matches!(self.rules.overlap, Overlap::Skip | Overlap::Allow)
+    }
+
+    /// Whether a trigger may wait for the execution in flight, or begin beside it.
     pub fn keeps_triggers(&self) -> bool {
         self.rules.overlap != Overlap::Skip
     }
@@ -210,7 +214,7 @@ impl Job {
     /// Firings that go because they are too late, or more than may wait; or for which the execution that follows stands.
     pub(super) fn check_passed(&self, missed: &Missed, was_skipped: bool, moment: &Moment) -> Result<(), Violation> {
         let wall = moment.wall;
-        demand!(self.flights.is_empty() && self.next_fire <= wall, Accounted, "nothing is due: {self:?}");
+        demand!(self.has_room() && self.next_fire <= wall, Accounted, "nothing is due: {self:?}");
         if missed.next_fire == self.next_fire {
             let (_, stands_for) = self.stand_for(wall);
             demand!(missed.count as usize == stands_for, Accounted, "{stands_for} were missed besides");
@@ -243,9 +247,9 @@ impl Job {
         Ok(())
     }
 
-    /// Firings that come due while an execution is in flight and do not wait.
+    /// Firings that come due while there is no room for them and do not wait.
     pub(super) fn check_skipped_in_flight(&self, missed: &Missed, moment: &Moment) -> Result<(), Violation> {
-        let waits = self.rules.overlap != Overlap::Skip || self.next_fire <= self.waiting.missed_until;
+        let waits = self.keeps_firings() || self.next_fire <= self.waiting.missed_until;
         demand!(!waits, Accounted, "they wait: {self:?}");
         let (fires, next) = self.firings(moment.wall, moment.wall);
         let count = fires.len().min(COUNTED_MAX);
@@ -259,7 +263,7 @@ impl Job {
 
     pub(super) fn check_too_late(&self, too_late: &TooLate, announced: u32, moment: &Moment) -> Result<(), Violation> {
         let wall = moment.wall;
-        demand!(self.flights.is_empty() && too_late.at == wall, Accounted, "an execution is in flight: {self:?}");
+        demand!(self.has_room() && too_late.at == wall, Accounted, "there is no room for it: {self:?}");
         if too_late.origin == Origin::Trigger {
             let asked = self.triggered_at.unwrap_or(Timestamp::MAX);
             demand!(wall.saturating_since(asked) > self.start_limit(), Accounted, "it is not too late");
@@ -297,12 +301,23 @@ impl Job {
         }
     }
 
+    /// Its next firing is another one from now on: what waited for the one before waits no more.
+    pub(super) fn move_to(&mut self, next_fire: Timestamp) {
+        let Waiting { missed_until, overlapped_until, .. } = &mut self.waiting;
+        for until in [missed_until, overlapped_until] {
+            if *until < self.next_fire.max(next_fire) {
+                *until = Timestamp::EPOCH;
+            }
+        }
+        self.next_fire = next_fire;
+    }
+
     /// Notes what the end of an execution leaves.
     pub(super) fn end(&mut self, at: Timestamp, state: ExecutionState) {
         if matches!(self.when, When::Delay(_)) {
             let is_used_up = self.is_used_up(self.fire_sequence);
             self.next_fire = if is_used_up { Timestamp::MAX } else { self.firing_after(at) };
-        } else if self.rules.overlap != Overlap::Skip && self.next_fire <= at && !self.is_paused {
+        } else if self.keeps_firings() && self.next_fire <= at && !self.is_paused {
             self.waiting.overlapped_until = at;
         }
         match state {

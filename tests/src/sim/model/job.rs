@@ -1,13 +1,13 @@
 //! A job of the model, and its execution in flight.
 
-use super::{backlog::Backlog, excluded::Excluded, firing::Waiting};
+use super::{backlog::Backlog, calendars::Calendars, counted::Counted, excluded::Excluded, firing::Waiting};
 use crate::sim::when::When;
 use std::{collections::BTreeMap, fmt, time::Duration};
 use tickwheel_wire::{
     InstanceId, JobId, Timestamp,
     event::{Dispatched, Origin},
     frame::request::ExecutionState,
-    job::{FiringRules, JobSpec, RetryPolicy},
+    job::{FiringRules, JobSpec, Overlap, RetryPolicy},
 };
 
 /// An execution in flight.
@@ -84,7 +84,7 @@ pub struct Job {
     pub fire_sequence: u64,
     /// The newest token.
     pub token: u64,
-    /// What is in flight, by the low halves of fire sequences: one execution, until a policy allows more.
+    /// What is in flight, by the low halves of fire sequences: one execution, unless a policy allows more or did.
     pub flights: BTreeMap<u32, Flight>,
     /// How the newest execution ended.
     pub last_state: ExecutionState,
@@ -94,23 +94,29 @@ pub struct Job {
     pub key_until: Timestamp,
     /// The newest event by which a client changed it.
     pub changed_by: u64,
-    /// The newest attempt that ended, if a report ended it.
-    pub counted: u64,
+    /// Which reports counted.
+    pub counted: Counted,
+    /// Whether it ever had a policy that allows several executions in flight.
+    pub has_allowed: bool,
 }
 
 impl Job {
-    /// Whether something of it is due at `wall`.
-    pub fn is_due(&self, wall: Timestamp) -> bool {
-        match self.newest() {
-            Some(_) => self.flights.values().any(|flight| !flight.is_running && flight.retry_at <= wall),
-            None if self.triggered_at.is_some() || !self.backlog.times.is_empty() => true,
-            None => !self.is_paused && self.next_fire <= wall,
-        }
+    /// Whether an execution may begin at `wall`.
+    pub fn may_begin(&self, wall: Timestamp) -> bool {
+        let is_asked_for = self.triggered_at.is_some() || !self.backlog.times.is_empty();
+        self.has_room() && (is_asked_for || !self.is_paused && self.next_fire <= wall)
     }
 
-    /// The newest execution in flight.
-    pub fn newest(&self) -> Option<&Flight> {
-        self.flights.values().next_back()
+    /// Whether there is room for one more execution in flight: there is none, or its policy allows more than there are.
+    pub fn has_room(&self) -> bool {
+        let at_a_time = if self.rules.overlap == Overlap::Allow { self.rules.overlap_max as usize } else { 1 };
+        self.flights.is_empty() || self.flights.len() < at_a_time
+    }
+
+    /// The low half of the fire sequence of the oldest execution whose next attempt may begin at `wall`.
+    pub fn oldest_retry(&self, wall: Timestamp) -> Option<u32> {
+        let mut waiting = self.flights.iter().filter(|(_, flight)| !flight.is_running && flight.retry_at <= wall);
+        waiting.next().map(|(sequence, _)| *sequence)
     }
 
     /// The execution in flight whose newest attempt has this token, with its fire sequence.
@@ -131,17 +137,17 @@ impl Job {
     }
 
     /// A job that is submitted at `at`, as long as nobody knows its identity.
-    pub fn proposed(spec: &JobSpec<'_>, at: Timestamp) -> Self {
-        Self::new(JobId::from_raw(0), spec, at)
+    pub fn proposed(spec: &JobSpec<'_>, at: Timestamp, calendars: &Calendars) -> Self {
+        Self::new(JobId::from_raw(0), spec, at, calendars)
     }
 
-    pub(super) fn new(id: JobId, spec: &JobSpec<'_>, at: Timestamp) -> Self {
+    pub(super) fn new(id: JobId, spec: &JobSpec<'_>, at: Timestamp, calendars: &Calendars) -> Self {
         Self {
             id,
             name: (spec.tenant.to_owned(), spec.name.to_owned()),
             spec: Spec::default(),
             when: When::of(spec, at),
-            excluded: Excluded::of(spec),
+            excluded: Excluded::of(spec, calendars),
             retry: spec.retry,
             rules: spec.rules,
             waiting: Waiting::default(),
@@ -158,7 +164,8 @@ impl Job {
             finished_at: None,
             key_until: Timestamp::EPOCH,
             changed_by: 0,
-            counted: 0,
+            counted: Counted::default(),
+            has_allowed: spec.rules.overlap == Overlap::Allow,
         }
     }
 

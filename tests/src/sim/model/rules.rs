@@ -9,6 +9,8 @@ use crate::sim::{
 use tickwheel_wire::{
     Timestamp,
     event::{AttemptEnd, AttemptOutcome},
+    frame::request::ExecutionState,
+    job::Overlap,
 };
 
 /// The first firing of a definition is the schedule's.
@@ -53,4 +55,24 @@ pub(super) fn check_retry(
         flight.attempt
     );
     Ok(())
+}
+
+/// Whether a running attempt is ended at once because something else is due.
+pub(super) fn is_terminated(job: &Job, flight: &Flight, moment: &Moment) -> bool {
+    job.rules.overlap == Overlap::TerminateRunning && job.is_superseded(flight, moment.wall)
+}
+
+/// Submissions without a key are not remembered.
+pub(super) fn key_until(key: u128, until: Timestamp) -> Timestamp {
+    if key == 0 { Timestamp::EPOCH } else { until }
+}
+
+pub(super) const fn state_of(outcome: AttemptOutcome, is_dead: bool) -> ExecutionState {
+    match outcome {
+        AttemptOutcome::Cancelled => ExecutionState::Cancelled,
+        AttemptOutcome::TimedOut => ExecutionState::TimedOut,
+        AttemptOutcome::WorkerLost => ExecutionState::WorkerLost,
+        _ if is_dead => ExecutionState::Failed,
+        _ => ExecutionState::Succeeded,
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything lies so that it matters within a run of some minutes: spans of seconds, days that begin or end at the run's midnight.
 
-use super::{Definition, MIDNIGHTS, NEW_YEAR, Schedule, TIMES_OF_DAY, WEST_ZONE, ZONE};
+use super::{Deed, Definition, MIDNIGHTS, NEW_YEAR, Operation, Schedule, TIMES_OF_DAY, WEST_ZONE, ZONE};
 use crate::sim::{clock::Shown, random::Stream};
 use std::time::Duration;
 use tickwheel_wire::{Timestamp, job::FiringRules};
@@ -10,9 +10,36 @@ use tickwheel_wire::{Timestamp, job::FiringRules};
 /// Expressions with seconds; some fire when those of minutes do.
 const SECONDS: [&str; 6] =
     ["*/10 * * * * *", "0,20,21 * * * * *", "30 */2 * * * *", "15-45/10 * * * * *", "0 * * * * *", "7 1-59/2 * * * *"];
-/// Expressions of which no schedule of a plan fires only at what they match.
+/// Expressions of which no schedule of a plan fires only at what they match; those that match hours come last.
 const EXCLUDED: [&str; 7] =
     ["10-29 * * * * *", "31-59 * * * * *", "0-9 */2 * * * *", "*/3 * * * *", "0-1 * * * *", "* 1 * * *", "* 2 * * *"];
+
+/// The names of calendars that jobs share.
+const CALENDARS: [&str; 2] = ["holidays", "maintenance"];
+
+/// What sets the calendars that `exclusions` name, before a job is submitted that has them; now and then it is not done.
+pub(super) fn sets(stream: &mut Stream, start: Timestamp, exclusions: &str) -> Vec<Deed> {
+    let named = CALENDARS.into_iter().filter(|name| exclusions.contains(&format!("calendar {name}")));
+    let named: Vec<_> = named.filter(|_| stream.chance(900)).collect();
+    named.into_iter().map(|name| Deed::SetCalendar(name, entries(stream, start, true).join("\n"))).collect()
+}
+
+/// What is done with calendars in the partition of a job that names some.
+pub(super) fn changes(seed: u64, job: usize, start: Timestamp, active: Duration) -> impl Iterator<Item = Operation> {
+    let mut stream = Stream::new(seed, "changes of calendars", job as u64);
+    let count = stream.between(1, 6);
+    (0..count).map(move |number| {
+        let name = stream.pick(&CALENDARS);
+        let is_removed = stream.chance(200);
+        let deed = if is_removed {
+            Deed::RemoveCalendar(name)
+        } else {
+            Deed::SetCalendar(name, entries(&mut stream, start, true).join("\n"))
+        };
+        let at = stream.duration(active / 20, active);
+        Operation { label: format!("c{job}.{number}"), at, job, deed }
+    })
+}
 
 /// See the module.
 pub(super) struct Calendar {
@@ -33,8 +60,14 @@ impl Calendar {
         let has_several = stream.chance(300) && !schedule.stands_alone();
         let count = if has_several { stream.between(1, 3) } else { 0 };
         let also = (0..count).map(|_| another(stream, schedule, start)).collect();
+        let fires_often = matches!(schedule, Schedule::Every(_) | Schedule::Minutes(_) | Schedule::Seconds(..));
         let has_exclusions = stream.chance(300) && !matches!(schedule, Schedule::Delay(_));
-        let exclusions = if has_exclusions { entries(stream, start) } else { Vec::new() };
+        let mut exclusions = if has_exclusions { entries(stream, start, fires_often) } else { Vec::new() };
+        let mut named = stream.fork("named");
+        if named.chance(250) && (fires_often || schedule.stands_alone() && !matches!(schedule, Schedule::Delay(_))) {
+            let at = named.place(exclusions.len() + 1);
+            exclusions.insert(at, format!("calendar {}", named.pick(&CALENDARS)));
+        }
         let jitter_ms = if stream.chance(200) { stream.pick(&[30, 400, 2_000, 10_000]) } else { 0 };
         Self { schedule, also, exclusions, jitter_ms, is_plain: has_several && stream.chance(400) }
     }
@@ -66,8 +99,9 @@ fn another(stream: &mut Stream, first: Schedule, start: Timestamp) -> Schedule {
     }
 }
 
-/// One entry to three, now and then in a zone that they name.
-fn entries(stream: &mut Stream, start: Timestamp) -> Vec<String> {
+/// One entry to three, now and then in a zone that they name; hours only for what fires often: one that fires daily could be kept from it for months,
+/// which nobody counts.
+fn entries(stream: &mut Stream, start: Timestamp, fires_often: bool) -> Vec<String> {
     let midnight = *MIDNIGHTS.iter().find(|midnight| **midnight >= start).expect("every run sees one");
     let zone_of_midnight = if midnight == NEW_YEAR { "UTC" } else { WEST_ZONE };
     let mut entries = Vec::new();
@@ -84,7 +118,7 @@ fn entries(stream: &mut Stream, start: Timestamp) -> Vec<String> {
                 entries.push(format!("zone {zone}"));
                 span(stream, zone, start)
             }
-            _ => format!("cron {}", stream.pick(&EXCLUDED)),
+            _ => format!("cron {}", stream.pick(if fires_often { &EXCLUDED } else { &EXCLUDED[..5] })),
         };
         entries.push(entry);
     }
