@@ -193,7 +193,6 @@ pub const RETRY_MS_MAX: u32 = 20_000;
 
 /// What a client does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "plans are short")]
 pub enum Deed {
     /// Submits; with a key, also once more after the time given, within the window of the key.
     Submit {
