@@ -11,7 +11,9 @@
 //!   is missed, and due at once. Where no execution is remembered, neither is known: the next firing is the first after now.
 //! - A job that would fire no more keeps the firing that it has.
 //!
-//! Where only calendars have changed, no firing has moved: the next one is the first after now.
+//! Where only calendars have changed, no firing has moved: the next one is the first that the schedule has after now. But one that jitter may have put off
+//! from before now stays, and none of before now is looked for: how far a firing is put off depends on the one behind it, so what has been executed could
+//! come once more.
 
 use super::{Flag, JobRecord, Partition, Turn, policy::Timing};
 use std::time::Duration;
@@ -49,7 +51,11 @@ impl Partition {
             return Rescheduling::Unconcerned;
         }
         let found = if self.zones_version == turn.zones.version() {
-            self.first_to_come(slot, turn.now.wall, turn)
+            // It may be of before now, put off by jitter.
+            if next_fire <= turn.now.wall.saturating_add(self.jitter(slot)) {
+                return Rescheduling::Kept;
+            }
+            self.firing_of(slot, turn.now.wall, turn)
         } else {
             self.moved(slot, next_fire, turn)
         };
@@ -106,6 +112,10 @@ impl Partition {
         let from_last = found.saturating_since(last);
         let has_fired = from_last <= MOVE_MAX && from_last < next_fire.saturating_since(found);
         if has_fired { self.firing_of(slot, found, turn) } else { found }
+    }
+
+    fn jitter(&self, slot: u32) -> Duration {
+        Duration::from_millis(self.rules(slot).jitter_ms.into())
     }
 
     /// The first firing after `now`, which may be one of before that is put off by jitter.

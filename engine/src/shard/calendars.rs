@@ -22,6 +22,7 @@ impl Shard {
         let SetCalendar { request_id, partition, tenant, name, exclusions } = *request;
         let tenant = self.tenant(origin, tenant)?;
         let id = self.partition_here(partition)?;
+        self.note_first_zones(id, effects);
         let set = self.decide(id, effects, |partition, turn| partition.set_calendar(tenant, name, exclusions, turn));
         self.changed(id, request_id, set)
     }

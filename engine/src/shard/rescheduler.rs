@@ -71,9 +71,15 @@ impl Shard {
 
     /// Notes where the next firing of a job comes from that was just submitted, if it is the first of the partition that a zone matters to.
     pub(super) fn note_zones(&mut self, id: PartitionId, slot: u32, effects: &mut Effects) {
-        let partition = &self.owned(id).partition;
-        let is_noted = partition.zones_version() == self.zones.version();
-        if !is_noted && !self.rescheduler.awaits(id) && partition.depends_on_zones(slot) {
+        if self.owned(id).partition.depends_on_zones(slot) {
+            self.note_first_zones(id, effects);
+        }
+    }
+
+    /// Notes the zones at hand, unless there may be next firings that come from others.
+    pub(super) fn note_first_zones(&mut self, id: PartitionId, effects: &mut Effects) {
+        let is_noted = self.owned(id).partition.zones_version() == self.zones.version();
+        if !is_noted && !self.rescheduler.awaits(id) {
             self.decide(id, effects, |partition, turn| partition.note_zones(turn));
         }
     }

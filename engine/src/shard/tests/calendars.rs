@@ -9,7 +9,7 @@ use tickwheel_wire::{
     frame::request::{
         CalendarView, JobByName, JobVerb, JobView, ListCalendars, PageEnd, RemoveCalendar, SetCalendar, SubmitMode,
     },
-    job::{JobSpec, ScheduleSpec},
+    job::{FiringRules, JobSpec, ScheduleSpec},
     limits::{CALENDAR_NAME_BYTES_MAX, CALENDARS_MAX, EXCLUSIONS_BYTES_MAX},
     partition_of,
 };
@@ -152,6 +152,34 @@ fn a_calendar_that_leaves_a_job_nothing_leaves_it_its_next_firing() {
     set(&mut world, "closed", "cron * * * * *").unwrap();
     world.fire();
     assert_eq!(next_fire(&mut world, "hourly"), secs(3_600));
+}
+
+#[test]
+fn what_was_executed_does_not_come_again_because_jitter_has_more_room() {
+    let mut world = World::new(1);
+    set(&mut world, "closed", "").unwrap();
+    let names: Vec<_> = (0..40).map(|number| format!("job-{number}")).collect();
+    for name in &names {
+        let schedule = ScheduleSpec::Cron { expression: "* * * * *", zone: "UTC" };
+        let rules = FiringRules { jitter_ms: 1_200_000, ..FiringRules::PLAIN };
+        world.create(&JobSpec { rules, exclusions: "calendar closed", ..JobSpec::new("acme", name, "run", schedule) });
+    }
+    world.attach(1, 10, 100);
+    // Each has been executed in the minute from 60 s on.
+    world.pass_by_deadlines(Duration::from_secs(119));
+    let executed = world.attempts();
+    assert!(executed.iter().filter(|attempt| attempt.scheduled_at >= secs(60)).count() > 30);
+    for attempt in &executed {
+        world.succeed(attempt);
+    }
+    let before: Vec<_> = names.iter().map(|name| next_fire(&mut world, name)).collect();
+    // 08:02 to 08:19.
+    set(&mut world, "closed", "cron 2-19 8 * * *").unwrap();
+    world.fire();
+    for (name, before) in names.iter().zip(before) {
+        let next = next_fire(&mut world, name);
+        assert!(next >= secs(20 * 60) || next == before, "{name}: {next}, which was {before}");
+    }
 }
 
 #[test]

@@ -301,7 +301,9 @@ impl Model {
         let now = self.time;
         let jobs = self.jobs.values_mut().filter(|job| job.definition.excluded == Excluded::Shared);
         for job in jobs.filter(|job| job.next.is_some_and(|next| next > now)) {
-            let next = job.firing_across(now).or(job.next);
+            let jitter = u64::from(job.rules().jitter_ms) * 1_000;
+            let may_be_put_off = job.next.is_some_and(|next| next <= now + jitter);
+            let next = if may_be_put_off { job.next } else { job.firing_after(now).or(job.next) };
             *self.ruled.entry("firing moved with its calendar").or_default() += u64::from(next != job.next);
             job.next = next;
         }

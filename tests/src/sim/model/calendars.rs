@@ -89,13 +89,14 @@ impl Job {
         match self.when {
             When::Once(at) if at <= wall => Timestamp::MAX,
             When::Once(_) => self.only_firing(),
-            _ => self.firing_after(wall),
+            _ => self.scheduled_after(wall),
         }
     }
 
-    /// Another next firing by its calendars; `None`: it keeps the one it has, because that is due, the same, or the last.
+    /// Another next firing by its calendars; `None`: it keeps the one it has, because that is due, may be put off already, is the same, or the last.
     fn moved_to(&self, wall: Timestamp) -> Option<Timestamp> {
-        if self.finished_at.is_some() || self.next_fire.is_never() || self.next_fire <= wall {
+        let jitter = Duration::from_millis(self.rules.jitter_ms.into());
+        if self.finished_at.is_some() || self.next_fire.is_never() || self.next_fire <= wall.saturating_add(jitter) {
             return None;
         }
         Some(self.firing_to_come(wall)).filter(|found| !found.is_never() && *found != self.next_fire)

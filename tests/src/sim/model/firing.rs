@@ -65,7 +65,7 @@ impl Job {
     }
 
     /// When it fires first that its schedules would have fire after `time`.
-    fn scheduled_after(&self, time: Timestamp) -> Timestamp {
+    pub(super) fn scheduled_after(&self, time: Timestamp) -> Timestamp {
         self.put_off(self.allowed_after(time))
     }
 
