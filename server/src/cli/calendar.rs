@@ -169,7 +169,8 @@ async fn refuse_if_named(client: &Client, calendar: &str) -> Result<(), CliError
 fn named_by(count: usize, first: &[String]) -> String {
     let others = count - first.len();
     let more = if others == 0 { String::new() } else { format!(" and {others} more") };
-    format!("it is named by {count} jobs: {}{more}", first.join(", "))
+    let jobs = if count == 1 { "job" } else { "jobs" };
+    format!("it is named by {count} {jobs}: {}{more}", first.join(", "))
 }
 
 #[cfg(test)]
@@ -196,6 +197,7 @@ mod tests {
     #[test]
     fn a_refusal_names_a_few_jobs_and_counts_the_others() {
         let names = ["a", "b"].map(str::to_owned);
+        assert_eq!(named_by(1, &names[..1]), "it is named by 1 job: a");
         assert_eq!(named_by(2, &names), "it is named by 2 jobs: a, b");
         assert_eq!(named_by(9, &names), "it is named by 9 jobs: a, b and 7 more");
     }

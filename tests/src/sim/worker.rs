@@ -24,6 +24,8 @@ use tickwheel_wire::{
 
 /// How often an attempt is shown to be alive, as a share of the limit.
 const HEARTBEATS_PER_LIMIT: u32 = 3;
+/// How far ahead of an attempt's token a forged one is: the very next may be given to the same worker meanwhile.
+const FORGED_AHEAD: u64 = 1 << 20;
 /// How long a report that was refused for lack of room waits.
 const REPORT_AGAIN: Duration = Duration::from_millis(200);
 /// The delay that a worker asks for when it fails for now, in milliseconds.
@@ -282,13 +284,13 @@ impl Worker {
         self.stream.chance(permille) && !self.is_honest
     }
 
-    /// Reports on attempts that were not given to it: the last one, the next one, another job's, and one that another worker runs.
+    /// Reports on attempts that were not given to it: the last one, one to come, another job's, and one that another worker runs.
     fn forge(&mut self, head: &DispatchHead, context: &mut ActorContext<'_>) {
         let DispatchHead { job, fire_sequence, token, .. } = *head;
         let other = JobId::new(job.partition(), job.generation(), job.slot() ^ 1);
         let mut forged = vec![
             (job, fire_sequence, token.0.wrapping_sub(1)),
-            (job, fire_sequence, token.0 + 1),
+            (job, fire_sequence, token.0 + FORGED_AHEAD),
             (other, fire_sequence, token.0),
         ];
         let others = context.auditor.attempt_of_another(self.instance);

@@ -6,7 +6,7 @@ use crate::sim::{
     plan::Stated,
     violation::{Violation, demand},
 };
-use tickwheel_wire::{JobId, frame::request::ExpectedJob};
+use tickwheel_wire::{JobId, frame::request::ExpectedJob, job::Overlap};
 
 /// What a request states, and how its job stood then.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +77,10 @@ impl Meant {
             demand!(model.expired.contains(&id), Jobs, "job {id} is gone, which only a refused request asked for");
             return Ok(());
         };
-        // One that fails may have paused itself.
-        let is_unchanged = job.changed_by == changed_by || job.rules.pause_after_failures > 0;
+        // One that fails may have paused itself, one that overlaps asked its execution to end.
+        let changes_itself = job.rules.pause_after_failures > 0
+            || matches!(job.rules.overlap, Overlap::CancelRunning | Overlap::TerminateRunning);
+        let is_unchanged = job.changed_by == changed_by || changes_itself;
         demand!(is_unchanged, Jobs, "refused, but event {} has changed it: {job:?}", job.changed_by);
         Ok(())
     }
