@@ -12,4 +12,6 @@ mod remarks;
 mod ruled_model;
 mod rules;
 mod siblings;
+mod steps;
+mod when;
 mod zones;

@@ -1,6 +1,9 @@
 //! The plain model's part for jobs with rules of their own: which firings wait, go or are given up. Every firing is looked at one by one.
 
-use super::model::{DAY, Definition, Ending, Expected, GRACE, InFlight, Job, Model, When};
+use super::{
+    model::{DAY, Definition, Ending, Expected, GRACE, InFlight, Job, Model},
+    when::When,
+};
 use std::cell::Cell;
 use tickwheel_wire::{
     frame::request::ExecutionState,
